@@ -57,7 +57,11 @@ pub fn peek(bytes: &[u8], max: usize) -> Result<Peek, FrameError> {
                 return Err(FrameError::TooLarge { length, max });
             }
             let (start, end) = (i + 1, i + 1 + length);
-            return Ok(if bytes.len() >= end { Peek::Whole { start, end } } else { Peek::Partial { need: end } });
+            return Ok(if bytes.len() >= end {
+                Peek::Whole { start, end }
+            } else {
+                Peek::Partial { need: end }
+            });
         }
     }
     if bytes.len() >= PREFIX_BYTES_MAX {

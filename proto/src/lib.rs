@@ -1,6 +1,7 @@
 //! What Godwit's parts say to each other: the schema, its framing, ids, limits and codes.
 //! Pure: nothing in here touches a socket, a clock or a file.
 
+pub mod check;
 pub mod close;
 pub mod code;
 pub mod frame;
@@ -21,6 +22,9 @@ pub mod tick;
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/godwit.v1.rs"));
 }
+
+/// The compiled schema (a `FileDescriptorSet`), for reflection.
+pub const SCHEMA: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/godwit.v1.bin"));
 
 pub use code::{Code, Fault};
 pub use ids::{ConversationId, DeviceId, IdError, UserId};
