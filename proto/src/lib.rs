@@ -14,6 +14,7 @@ pub mod tick;
 #[allow(
     missing_docs,
     unreachable_pub,
+    unused_qualifications,
     clippy::all,
     clippy::pedantic,
     clippy::restriction,
