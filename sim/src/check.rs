@@ -1,0 +1,238 @@
+//! The oracles: what must hold once everything has healed, judged from what devices were shown and told, and
+//! from the tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+use proto::{Code, ConversationId, UserId, v1};
+use v1::entry::Event;
+
+use crate::store::Store;
+
+/// What one device has seen and been promised.
+#[derive(Default, Clone)]
+pub struct View {
+    /// Its user.
+    pub user: String,
+    /// The device.
+    pub device: String,
+    /// Every entry that it was shown, in the order of showing.
+    pub shown: Vec<v1::Entry>,
+    /// Every send that was acknowledged to it: conversation, epoch, n, and whether it was a Void.
+    pub acked: BTreeMap<(ConversationId, u64, u64), bool>,
+    /// Whether the app started from a backup, so that it may have been shown entries twice.
+    pub restored: bool,
+}
+
+/// One entry as the conversation has it, for comparing between users.
+fn as_posted(entry: &v1::Entry) -> v1::Entry {
+    v1::Entry { seq: 0, ..entry.clone() }
+}
+
+fn id_of(entry: &v1::Entry) -> Result<ConversationId, String> {
+    ConversationId::from_slice(&entry.conversation).map_err(|e| e.to_string())
+}
+
+/// Runs every oracle.
+///
+/// # Errors
+/// The first violation, in words.
+pub fn all(views: &[View], store: &Store) -> Result<(), String> {
+    let timelines = timelines(views)?;
+    stored_as_shown(&timelines, store)?;
+    let conversations = one_order(&timelines)?;
+    sender_order(&conversations)?;
+    received_by_members(&conversations, &timelines)?;
+    blocks(&timelines)?;
+    exactly_once(views, &conversations, &timelines)
+}
+
+type Timelines = BTreeMap<String, Vec<v1::Entry>>;
+type Conversations = BTreeMap<ConversationId, BTreeMap<u64, v1::Entry>>;
+
+/// Every device of a user was shown 1..n, and all of them the same.
+fn timelines(views: &[View]) -> Result<Timelines, String> {
+    let mut timelines = Timelines::new();
+    for view in views {
+        let name = format!("{}/{}", view.user, view.device);
+        let mut shown = view.shown.clone();
+        if view.restored {
+            let mut seqs = BTreeMap::new();
+            for entry in shown {
+                if let Some(old) = seqs.insert(entry.seq, entry.clone())
+                    && old != entry
+                {
+                    return Err(format!("{name}: entry {} changed", entry.seq));
+                }
+            }
+            shown = seqs.into_values().collect();
+        }
+        for (entry, seq) in shown.iter().zip(1..) {
+            if entry.seq != seq {
+                return Err(format!("{name}: shown {} where {seq} was due", entry.seq));
+            }
+        }
+        match timelines.get(&view.user) {
+            None => drop(timelines.insert(view.user.clone(), shown)),
+            Some(other) if *other != shown => {
+                let (a, b) = (other.len(), shown.len());
+                return Err(format!("{name}: differs from another device of the user ({a} and {b} entries)"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(timelines)
+}
+
+/// The tables say what was shown, no more and no less.
+fn stored_as_shown(timelines: &Timelines, store: &Store) -> Result<(), String> {
+    for (user, shown) in timelines {
+        let id = UserId::new(user).map_err(|e| e.to_string())?;
+        let stored: Vec<_> = store.entries.range((id.clone(), 0)..=(id, u64::MAX)).map(|(_, row)| row).collect();
+        if stored.len() != shown.len() {
+            return Err(format!("{user}: shown {} of {} stored entries", shown.len(), stored.len()));
+        }
+        for (entry, row) in shown.iter().zip(stored) {
+            let row = v1::TimelineRow::decode(row.row.clone()).map_err(|e| e.to_string())?;
+            let body = match row.no {
+                0 => row.inline,
+                no => {
+                    let key = (id_of(entry)?, no);
+                    store.history.get(&key).ok_or(format!("{user}: {key:?} has no body"))?.entry.clone()
+                }
+            };
+            let body = v1::Entry::decode(body).map_err(|e| e.to_string())?;
+            if body != as_posted(entry) {
+                return Err(format!("{user}: entry {} was shown other than it is stored", entry.seq));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A number of a conversation means the same to everyone, numbers rise in every timeline, and none is missing.
+fn one_order(timelines: &Timelines) -> Result<Conversations, String> {
+    let mut conversations = Conversations::new();
+    for (user, shown) in timelines {
+        let mut last = BTreeMap::new();
+        for entry in shown.iter().filter(|entry| entry.no > 0) {
+            let id = id_of(entry)?;
+            let before = last.insert(id, entry.no).unwrap_or(0);
+            if entry.no <= before {
+                return Err(format!("{user}: {id} goes from {before} to {}", entry.no));
+            }
+            let posted = as_posted(entry);
+            let known = conversations.entry(id).or_default().entry(entry.no).or_insert_with(|| posted.clone());
+            if *known != posted {
+                return Err(format!("{id}: number {} means two things", entry.no));
+            }
+        }
+    }
+    for (id, entries) in &conversations {
+        if entries.keys().copied().ne(1..=entries.len() as u64) {
+            return Err(format!("{id}: numbers {:?}", entries.keys()));
+        }
+        let times: Vec<u64> = entries.values().map(|entry| entry.time_us).collect();
+        if !times.is_sorted() {
+            return Err(format!("{id}: server times go back"));
+        }
+    }
+    Ok(conversations)
+}
+
+/// What a device sent to a conversation stands there in the order of its numbers.
+fn sender_order(conversations: &Conversations) -> Result<(), String> {
+    for (id, entries) in conversations {
+        let mut last: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+        for entry in entries.values() {
+            let number = (entry.epoch, entry.n);
+            let before = last.insert((&entry.sender, &entry.device), number);
+            if before.is_some_and(|before| before >= number) {
+                return Err(format!("{id}: {}/{} sent {number:?} after {before:?}", entry.sender, entry.device));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every number was received by exactly those who were members when it was given (and by those whom it made
+/// members, or whose membership it ended).
+fn received_by_members(conversations: &Conversations, timelines: &Timelines) -> Result<(), String> {
+    for (id, entries) in conversations {
+        let mut members = BTreeSet::new();
+        for (no, entry) in entries {
+            let gone = apply(entry, &mut members);
+            let due: BTreeSet<&String> = members.union(&gone).collect();
+            for (user, shown) in timelines {
+                let has = shown.iter().any(|e| e.no == *no && e.conversation == entry.conversation);
+                if has != due.contains(user) {
+                    let verb = if has { "has" } else { "lacks" };
+                    return Err(format!("{user} {verb} number {no} of {id}; members {members:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Brings the members up to date with an entry; returns those who have it as their last.
+fn apply(entry: &v1::Entry, members: &mut BTreeSet<String>) -> BTreeSet<String> {
+    let mut gone = BTreeSet::new();
+    match &entry.event {
+        Some(Event::Message(_)) if !entry.peer.is_empty() => {
+            members.extend([entry.sender.clone(), entry.peer.clone()]);
+        }
+        Some(Event::GroupCreated(group)) => members.extend(group.members.iter().map(|m| m.user.clone())),
+        Some(Event::MembersAdded(added)) => members.extend(added.users.iter().cloned()),
+        Some(Event::MembersRemoved(removed)) => gone.extend(removed.users.iter().cloned()),
+        Some(Event::MemberLeft(left)) => gone.extend([left.user.clone()]),
+        Some(Event::GroupDissolved(_)) => gone.append(&mut members.clone()),
+        _ => {}
+    }
+    members.retain(|member| !gone.contains(member));
+    gone
+}
+
+/// A direct message is turned down exactly while one of the two blocks the other, in the order of server time.
+fn blocks(timelines: &Timelines) -> Result<(), String> {
+    let mut all: BTreeMap<(Vec<u8>, u64), &v1::Entry> = BTreeMap::new();
+    for entry in timelines.values().flatten() {
+        all.insert((entry.conversation.to_vec(), entry.time_us), entry);
+    }
+    let mut blocking: BTreeMap<&[u8], BTreeSet<&str>> = BTreeMap::new();
+    for ((id, _), entry) in &all {
+        let by = blocking.entry(id).or_default();
+        match &entry.event {
+            Some(Event::Blocked(_)) => drop(by.insert(&entry.sender)),
+            Some(Event::Unblocked(_)) => drop(by.remove(entry.sender.as_str())),
+            Some(Event::Message(_)) if !by.is_empty() => {
+                return Err(format!("number {} was accepted while {by:?} blocked", entry.no));
+            }
+            Some(Event::Rejected(r)) if r.code == Code::Blocked.number() && by.is_empty() => {
+                return Err(format!("({}, {}) was turned down without a block", entry.epoch, entry.n));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Every acknowledged send stands exactly once: as a numbered entry, or as an entry of its sender alone.
+fn exactly_once(views: &[View], conversations: &Conversations, timelines: &Timelines) -> Result<(), String> {
+    for view in views {
+        let own = timelines.get(&view.user).map(Vec::as_slice).unwrap_or_default();
+        for ((id, epoch, n), void) in &view.acked {
+            let is = |e: &&v1::Entry| {
+                (e.sender.as_str(), e.device.as_str(), e.epoch, e.n) == (&view.user, &view.device, *epoch, *n)
+            };
+            let numbered = conversations.get(id).map_or(0, |entries| entries.values().filter(is).count());
+            let alone = |e: &&v1::Entry| e.no == 0 && e.conversation == id.as_bytes().as_slice();
+            let count = numbered + own.iter().filter(alone).filter(is).count();
+            if count != usize::from(!void) {
+                let who = format!("{}/{}", view.user, view.device);
+                return Err(format!("{who}: acknowledged ({epoch}, {n}) of {id} stands {count} times"));
+            }
+        }
+    }
+    Ok(())
+}
