@@ -1,2 +1,72 @@
-//! placeholder
-fn main() {}
+//! The `godwit` binary: reads settings, wires the parts together, runs them, and says how it ended.
+
+mod args;
+mod auth;
+mod clock;
+mod exit;
+mod logs;
+mod ops;
+mod settings;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command, ConfigCommand, SettingsArguments};
+use exit::{Exit, Failure};
+use settings::{Mistake, Sources};
+
+/// Idle links must cost nothing: freed pages go back to the system after a second, by a thread of the
+/// allocator's own.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+// SAFETY: this is the name that the allocator reads its options from, and a pointer to bytes ended by 0 is
+// the type that it expects there.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static MALLOC_OPTIONS: &[u8; 60] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("godwit: {failure}");
+            failure.exit.code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Config(ConfigCommand::Check(arguments)) => {
+            settings::load(&sources(arguments)).map_err(mistaken)?;
+            println!("the settings are valid");
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Show(arguments)) => {
+            let (text, mistakes) = settings::effective_toml(&sources(arguments));
+            print!("{text}");
+            if mistakes.is_empty() { Ok(()) } else { Err(mistaken(mistakes)) }
+        }
+        Command::Config(ConfigCommand::Default) => {
+            print!("{}", settings::default_toml());
+            Ok(())
+        }
+    }
+}
+
+fn sources(arguments: SettingsArguments) -> Sources {
+    arguments.sources(
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    )
+}
+
+fn mistaken(mistakes: Vec<Mistake>) -> Failure {
+    let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
+    let count = lines.len();
+    let noun = if count == 1 { "mistake" } else { "mistakes" };
+    Failure::new(Exit::Settings, anyhow::anyhow!("{count} {noun} in the settings\n{}", lines.join("\n")))
+}

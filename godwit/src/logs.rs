@@ -1,0 +1,25 @@
+//! Sets the log lines up: to stderr, for people on a terminal and as JSON otherwise. No token, password
+//! or message body is ever given to it.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{LogFormat, Logs};
+
+/// Begins logging. RUST_LOG goes before the settings.
+pub(crate) fn start(logs: &Logs) {
+    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(&logs.level));
+    let human = match logs.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if human {
+        lines.with_target(false).init();
+    } else {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    }
+}

@@ -1,0 +1,333 @@
+//! From effective values to [`Settings`]: what each means, and what they mean together. Finds every
+//! mistake, never stops at the first; the values it builds on top of a mistake are not used.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::limits::ID_BYTES_MAX;
+use proto::v1;
+use storage::log::Partitions;
+
+use super::layers::{BUILT_IN, Effective, Mistake};
+use super::value::Parsed;
+use super::{Auth, Between, LogFormat, Logs, Node, Roles, Settings, Storage};
+
+type Values = BTreeMap<&'static str, Effective>;
+
+/// Builds the settings and adds to `mistakes` what is wrong with them.
+pub(crate) fn check(values: &Values, mistakes: &mut Vec<Mistake>) -> Settings {
+    let mut check = Check { values, mistakes };
+    let roles = check.roles();
+    let settings = Settings {
+        storage: check.storage(),
+        node: check.node(roles),
+        partitions: check.partitions(),
+        api: check.between("api.listen", "api.address"),
+        conn_listen: check.listen("conn.listen"),
+        ops_listen: check.listen("ops.listen"),
+        logs: check.logs(),
+        auth: check.auth(),
+        policy: check.policy(),
+    };
+    check.roles_fit_storage(&settings);
+    check.name_is_own(&settings);
+    check.ports_differ(&settings);
+    check.exposure(&settings);
+    settings
+}
+
+impl Settings {
+    /// The addresses that these settings open, with their keys: peers' ports only where there can be
+    /// peers.
+    pub(crate) fn listens(&self) -> Vec<(&'static str, SocketAddr)> {
+        let remote = matches!(self.storage, Storage::Remote { .. });
+        let roles = self.node.roles;
+        let all = [
+            (roles.conn, "conn.listen", self.conn_listen),
+            (roles.conn && remote, "node.listen", self.node.push.listen),
+            (roles.api && remote, "api.listen", self.api.listen),
+            (true, "ops.listen", self.ops_listen),
+        ];
+        all.into_iter().filter(|(open, ..)| *open).map(|(_, key, address)| (key, address)).collect()
+    }
+}
+
+struct Check<'a> {
+    values: &'a Values,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Check<'_> {
+    fn node(&mut self, roles: Roles) -> Node {
+        let name = self.text("node.name");
+        if name.is_empty() || name.len() > ID_BYTES_MAX || name.chars().any(char::is_control) {
+            self.mistake(
+                "node.name",
+                format!("is not valid; valid are 1 to {ID_BYTES_MAX} bytes without control characters"),
+            );
+        }
+        Node {
+            name,
+            roles,
+            data: PathBuf::from(self.text("node.data")),
+            push: self.between("node.listen", "node.address"),
+            drain: Duration::from_millis(self.number("node.drain_ms")),
+        }
+    }
+
+    fn roles(&self) -> Roles {
+        let given = self.list("node.roles");
+        let has = |role: &str| given.iter().any(|word| word == role);
+        Roles { conn: has("conn"), logic: has("logic"), api: has("api") }
+    }
+
+    fn between(&mut self, listen_key: &'static str, address_key: &'static str) -> Between {
+        let listen = self.listen(listen_key);
+        let address = Some(self.text(address_key)).filter(|text| !text.is_empty());
+        let valid = |text: &String| {
+            text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        match &address {
+            Some(text) if !valid(text) => {
+                self.mistake(address_key, format!("{text:?} is not valid; valid is host:port"));
+            }
+            None if listen.ip().is_unspecified() => self.mistake(
+                address_key,
+                format!("is needed, because nobody reaches {listen} by that name: give host:port"),
+            ),
+            _ => {}
+        }
+        Between { listen, address }
+    }
+
+    fn storage(&mut self) -> Storage {
+        let (log, store) = (self.text("storage.log"), self.text("storage.store"));
+        let data = PathBuf::from(self.text("node.data"));
+        let log_dir = self.embedded_dir("storage.log", &log, "kafka://", &data);
+        let store_dir = self.embedded_dir("storage.store", &store, "scylla://", &data);
+        match (log_dir, store_dir) {
+            (Some(a), Some(b)) if a != b => self.mistake(
+                "storage.store",
+                format!("is embedded in {}, but the log in {}: give one directory", b.display(), a.display()),
+            ),
+            (Some(dir), Some(_)) => return Storage::Embedded(dir),
+            (Some(_), None) => self.one_of_each("storage.log", "storage.store"),
+            (None, Some(_)) => self.one_of_each("storage.store", "storage.log"),
+            (None, None) => {}
+        }
+        Storage::Remote { log, store }
+    }
+
+    fn one_of_each(&mut self, embedded: &'static str, remote: &'static str) {
+        let place = self.place(remote);
+        self.mistake(
+            embedded,
+            format!(
+                "is embedded and {place} is remote; both are embedded in one directory, or both are remote"
+            ),
+        );
+    }
+
+    /// The directory, if it is embedded.
+    fn embedded_dir(&mut self, key: &'static str, url: &str, scheme: &str, data: &Path) -> Option<PathBuf> {
+        if url == "embedded" {
+            return Some(data.to_owned());
+        }
+        if let Some(dir) = url.strip_prefix("embedded:").filter(|dir| !dir.is_empty()) {
+            return Some(PathBuf::from(dir));
+        }
+        if !url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()) {
+            self.mistake(
+                key,
+                format!(
+                    "{:?} is not valid; valid is embedded, embedded:DIR or {scheme}HOST:PORT[,HOST:PORT…]",
+                    super::show::masked(url)
+                ),
+            );
+        }
+        None
+    }
+
+    fn partitions(&self) -> Partitions {
+        Partitions {
+            messages: self.number_u32("storage.messages_partitions"),
+            timelines: self.number_u32("storage.timelines_partitions"),
+        }
+    }
+
+    fn logs(&mut self) -> Logs {
+        let level = self.text("logs.level");
+        if let Err(error) = level.parse::<tracing_subscriber::EnvFilter>() {
+            self.mistake(
+                "logs.level",
+                format!("{level:?} is not valid ({error}); valid is info, or info,conn=debug"),
+            );
+        }
+        let format = match self.text("logs.format").as_str() {
+            "json" => LogFormat::Json,
+            "human" => LogFormat::Human,
+            _ => LogFormat::Auto,
+        };
+        Logs { level, format }
+    }
+
+    fn auth(&mut self) -> Auth {
+        let file = self.text("auth.jwks_file");
+        let (issuer, audience) = (self.text("auth.issuer"), self.text("auth.audience"));
+        for (key, text) in [("auth.issuer", &issuer), ("auth.audience", &audience)] {
+            match (file.is_empty(), text.is_empty()) {
+                (false, true) => self.mistake(key, "is needed with auth.jwks_file".into()),
+                (true, false) => {
+                    self.mistake(
+                        key,
+                        "does nothing without auth.jwks_file: give that too, or take this out".into(),
+                    );
+                }
+                _ => {}
+            }
+        }
+        if !file.is_empty() {
+            return Auth::Jwks {
+                file: file.into(),
+                algorithm: self.text("auth.algorithm"),
+                issuer,
+                audience,
+            };
+        }
+        if !self.flag("development.allowed") {
+            self.mistake("auth.jwks_file", "is needed, because development.allowed is false".into());
+        }
+        Auth::Development
+    }
+
+    fn policy(&self) -> v1::Settings {
+        let device_policy = match self.text("policy.devices").as_str() {
+            "one_per_class" => v1::DevicePolicy::OnePerClass,
+            "one" => v1::DevicePolicy::One,
+            _ => v1::DevicePolicy::All,
+        };
+        v1::Settings {
+            version: self.number("policy.version"),
+            group_members_max: self.number_u32("policy.group_members_max"),
+            device_policy: device_policy.into(),
+            oldest_stays: self.flag("policy.oldest_stays"),
+            devices_per_user_max: self.number_u32("policy.devices_per_user_max"),
+        }
+    }
+
+    fn roles_fit_storage(&mut self, settings: &Settings) {
+        if matches!(settings.storage, Storage::Embedded(_)) && !settings.node.roles.all() {
+            self.mistake(
+                "node.roles",
+                "embedded storage is one process's own, so that process has all roles: leave conn,logic,api, \
+                 or give storage.log and storage.store that processes share"
+                    .into(),
+            );
+        }
+    }
+
+    fn name_is_own(&mut self, settings: &Settings) {
+        let built_in = self.values.get("node.name").is_none_or(|name| name.origin == BUILT_IN);
+        if matches!(settings.storage, Storage::Remote { .. }) && built_in {
+            self.mistake(
+                "node.name",
+                "is needed with remote storage: a name that no other process has and that stays over restarts".into(),
+            );
+        }
+    }
+
+    fn ports_differ(&mut self, settings: &Settings) {
+        let listens = settings.listens();
+        for (i, (key, address)) in listens.iter().enumerate() {
+            let taken = listens.iter().take(i).find(|(_, other)| other == address && address.port() != 0);
+            if let Some((other, _)) = taken {
+                self.mistake(key, format!("{address} is already {other}"));
+            }
+        }
+    }
+
+    /// What is reachable from other machines without being meant to.
+    fn exposure(&mut self, settings: &Settings) {
+        let insecure = self.flag("node.insecure");
+        for (key, address) in settings.listens() {
+            if address.ip().is_loopback() {
+                continue;
+            }
+            if settings.auth == Auth::Development {
+                self.mistake(
+                    key,
+                    format!(
+                        "{address} is not a loopback address, and development mode listens on nothing else: set \
+                         auth.jwks_file, auth.issuer and auth.audience, or listen on 127.0.0.1"
+                    ),
+                );
+            } else if matches!(key, "node.listen" | "api.listen") && !insecure {
+                self.mistake(
+                    key,
+                    format!(
+                        "{address} is not a loopback address, and the ports between processes have neither \
+                         authentication nor encryption: keep them on a network of their own and set \
+                         node.insecure = true"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn mistake(&mut self, key: &str, problem: String) {
+        let origin = self.place(key);
+        self.mistakes.push(Mistake { origin, problem });
+    }
+
+    fn place(&self, key: &str) -> String {
+        match self.values.get(key) {
+            Some(effective) if effective.origin != BUILT_IN => effective.place(key),
+            _ => key.to_owned(),
+        }
+    }
+
+    fn parsed(&self, key: &str) -> &Parsed {
+        &self.values.get(key).expect("every key read here is in the table, by test").value
+    }
+
+    fn text(&self, key: &str) -> String {
+        match self.parsed(key) {
+            Parsed::Text(text) => text.clone(),
+            other => unreachable!("{key} is a text, not {other:?}"),
+        }
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        match self.parsed(key) {
+            Parsed::Number(number) => *number,
+            other => unreachable!("{key} is a number, not {other:?}"),
+        }
+    }
+
+    fn number_u32(&self, key: &str) -> u32 {
+        u32::try_from(self.number(key)).expect("the table's ranges fit")
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        match self.parsed(key) {
+            Parsed::Bool(given) => *given,
+            other => unreachable!("{key} is true or false, not {other:?}"),
+        }
+    }
+
+    fn listen(&self, key: &str) -> SocketAddr {
+        match self.parsed(key) {
+            Parsed::Listen(address) => *address,
+            other => unreachable!("{key} is an address, not {other:?}"),
+        }
+    }
+
+    fn list(&self, key: &str) -> &[String] {
+        match self.parsed(key) {
+            Parsed::List(words) => words,
+            other => unreachable!("{key} is a list, not {other:?}"),
+        }
+    }
+}
