@@ -10,6 +10,8 @@
 mod event;
 mod link;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
