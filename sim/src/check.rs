@@ -88,7 +88,8 @@ fn timelines(views: &[View]) -> Result<Timelines, String> {
 fn stored_as_shown(timelines: &Timelines, store: &Store) -> Result<(), String> {
     for (user, shown) in timelines {
         let id = UserId::new(user).map_err(|e| e.to_string())?;
-        let stored: Vec<_> = store.entries.range((id.clone(), 0)..=(id, u64::MAX)).map(|(_, row)| row).collect();
+        let stored: Vec<_> =
+            store.entries.range((id.clone(), 0)..=(id, u64::MAX)).map(|(_, row)| row).collect();
         if stored.len() != shown.len() {
             return Err(format!("{user}: shown {} of {} stored entries", shown.len(), stored.len()));
         }
@@ -122,7 +123,8 @@ fn one_order(timelines: &Timelines) -> Result<Conversations, String> {
                 return Err(format!("{user}: {id} goes from {before} to {}", entry.no));
             }
             let posted = as_posted(entry);
-            let known = conversations.entry(id).or_default().entry(entry.no).or_insert_with(|| posted.clone());
+            let known =
+                conversations.entry(id).or_default().entry(entry.no).or_insert_with(|| posted.clone());
             if *known != posted {
                 return Err(format!("{id}: number {} means two things", entry.no));
             }
@@ -148,7 +150,10 @@ fn sender_order(conversations: &Conversations) -> Result<(), String> {
             let number = (entry.epoch, entry.n);
             let before = last.insert((&entry.sender, &entry.device), number);
             if before.is_some_and(|before| before >= number) {
-                return Err(format!("{id}: {}/{} sent {number:?} after {before:?}", entry.sender, entry.device));
+                return Err(format!(
+                    "{id}: {}/{} sent {number:?} after {before:?}",
+                    entry.sender, entry.device
+                ));
             }
         }
     }

@@ -180,6 +180,18 @@ impl ConversationRun {
         self.stage.evict(bytes_max);
     }
 
+    /// Its partition.
+    #[must_use]
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// Whether the whole partition was read.
+    #[must_use]
+    pub fn is_read(&self, shared: &Shared) -> bool {
+        self.offset >= shared.log(Topic::Messages, self.partition).records.len()
+    }
+
     /// Whether every effect is durable.
     #[must_use]
     pub fn is_idle(&self) -> bool {

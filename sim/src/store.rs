@@ -7,8 +7,8 @@ use proto::partition::Partition;
 use proto::{ConversationId, Tick, UserId};
 use storage::log::Topic;
 use storage::tables::{
-    Checkpoint, ConversationRow, ConversationWrite, EntryRow, Fence, HistoryRow, Sender, SessionRow, SessionWrite,
-    StoredUser, UserWrite,
+    Checkpoint, ConversationRow, ConversationWrite, EntryRow, Fence, HistoryRow, Sender, SessionRow,
+    SessionWrite, StoredUser, UserWrite,
 };
 
 /// Every table of the deployment.

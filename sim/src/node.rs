@@ -1,0 +1,384 @@
+//! A conn node: the real sessions, and around them in a few lines what the reactor, uplink and downlink do.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use conn::Now;
+use conn::session::{Action, Appended, Deadline, Rules, Session, Verified};
+use prost::Message;
+use proto::close::Close;
+use proto::partition::Partition;
+use proto::v1;
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use storage::log::{AppendError, Partitions, Topic};
+
+use crate::Mutation;
+use crate::device::Device;
+use crate::log::Producer;
+use crate::timeline_run::Stream;
+use crate::world::Shared;
+
+/// A link's two directions and its session.
+pub struct Link {
+    /// The session.
+    pub session: Session,
+    /// Which device dialled; its core no longer listens if it has dialled again.
+    pub device: usize,
+    /// Frames on their way to the server.
+    pub up: VecDeque<v1::ClientFrame>,
+    /// Frames on their way to the device. None: the server closed the link here.
+    pub down: VecDeque<Option<v1::ServerFrame>>,
+    who: Verified,
+}
+
+/// A conn node in one incarnation.
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// The rules of its only reactor.
+    pub rules: Rules,
+    /// By a key that is the simulation's own: sessions change their link number when they are verified.
+    pub links: BTreeMap<u64, Link>,
+    next_key: u64,
+    next_link: u64,
+    terms: BTreeMap<Partition, u64>,
+    producers: BTreeMap<(Topic, Partition), Producer<(u64, Appended)>>,
+    /// Sign-offs that could not be appended: the streams of these partitions must break.
+    pub breaks: Vec<Partition>,
+    /// Whether it refuses and loses appends at all.
+    pub faulty: bool,
+}
+
+impl Node {
+    /// A node in its first incarnation.
+    #[must_use]
+    pub fn new(name: &str, incarnation: u64, partitions: Partitions) -> Self {
+        let rules = Rules {
+            node: name.to_owned(),
+            incarnation,
+            reactor: 0,
+            partitions,
+            unauthenticated_ms: u64::MAX,
+            sign_in_ms: 0,
+            idle_ms: u64::MAX,
+            heartbeat_ms: (1_000, 2_000),
+            frame_cost_us: 0,
+            burst_us: u64::MAX,
+            calls_max: 8,
+            group_members_max: 500,
+        };
+        Self {
+            name: name.to_owned(),
+            rules,
+            links: BTreeMap::new(),
+            next_key: 1,
+            next_link: 1,
+            terms: BTreeMap::new(),
+            producers: BTreeMap::new(),
+            breaks: Vec::new(),
+            faulty: true,
+        }
+    }
+
+    /// Takes a link; returns its key.
+    pub fn accept(&mut self, shared: &Shared, device: usize, who: Verified) -> u64 {
+        let key = self.next_key;
+        self.next_key += 1;
+        let session = Session::new(0, now(shared));
+        self.links.insert(key, Link { session, device, up: VecDeque::new(), down: VecDeque::new(), who });
+        key
+    }
+
+    /// The session of a link number.
+    fn key_of(&self, link: u64) -> Option<u64> {
+        self.links
+            .iter()
+            .find(|(_, l)| l.session.link() == link && l.session.is_verified())
+            .map(|(key, _)| *key)
+    }
+
+    /// The server reads one frame of a link.
+    pub fn read(&mut self, shared: &Shared, key: u64, rng: &mut SmallRng) {
+        let Some(link) = self.links.get_mut(&key).filter(|l| l.session.reads()) else { return };
+        let Some(frame) = link.up.pop_front() else { return };
+        let mut actions = Vec::new();
+        link.session.on_message(&self.rules, now(shared), &frame.encode_to_vec(), &mut actions);
+        self.perform(shared, key, actions, rng);
+    }
+
+    /// The device's socket is gone.
+    pub fn lose(&mut self, shared: &Shared, key: u64, rng: &mut SmallRng) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let mut actions = Vec::new();
+        link.session.on_gone(&self.rules, &mut actions);
+        self.perform(shared, key, actions, rng);
+        self.links.remove(&key);
+    }
+
+    fn perform(&mut self, shared: &Shared, key: u64, actions: Vec<Action>, rng: &mut SmallRng) {
+        for action in actions {
+            match action {
+                Action::Write(frame) => self.write(key, Some(frame)),
+                Action::WriteEncoded(bytes) => self.write(key, v1::ServerFrame::decode(bytes).ok()),
+                Action::Verify(_) => self.verified(shared, key, rng),
+                Action::Append { topic, partition, record, what } => {
+                    self.append(shared, key, (topic, partition), record, what, rng);
+                }
+                Action::Ask(partition, ask) => {
+                    shared.asks.borrow_mut().push((self.name.clone(), partition, ask))
+                }
+                Action::Call { .. } | Action::Acked => {}
+                Action::Close(_) => self.write(key, None),
+            }
+        }
+    }
+
+    fn write(&mut self, key: u64, frame: Option<v1::ServerFrame>) {
+        if let Some(link) = self.links.get_mut(&key) {
+            link.down.push_back(frame);
+        }
+    }
+
+    fn verified(&mut self, shared: &Shared, key: u64, rng: &mut SmallRng) {
+        let number = self.next_link;
+        self.next_link += 1;
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let mut actions = Vec::new();
+        link.session.on_verified(&self.rules, number, Ok(link.who.clone()), &mut actions);
+        self.perform(shared, key, actions, rng);
+    }
+
+    /// The log's queue takes a record or not. What it does not take is told before anything else.
+    fn append(
+        &mut self,
+        shared: &Shared,
+        key: u64,
+        (topic, partition): (Topic, Partition),
+        record: bytes::Bytes,
+        what: Appended,
+        rng: &mut SmallRng,
+    ) {
+        let refused = match what {
+            // A fifth of the sign-offs cannot be appended.
+            Appended::End => self.faulty && rng.random_bool(0.2),
+            _ => self.faulty && rng.random_bool(0.05),
+        };
+        if !refused {
+            let producer = self.producers.entry((topic, partition)).or_default();
+            return producer.append(record, (key, what));
+        }
+        if what == Appended::End {
+            if shared.mutation != Some(Mutation::NoBreak) {
+                self.breaks.push(partition);
+            }
+            return;
+        }
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let mut actions = Vec::new();
+        link.session.on_refused(&self.rules, what, &mut actions);
+        self.perform(shared, key, actions, rng);
+    }
+
+    /// Lets one of the producers go on.
+    pub fn produce(&mut self, shared: &mut Shared, rng: &mut SmallRng, timeouts: f64) {
+        let busy: Vec<_> = self.producers.iter().filter(|(_, p)| !p.is_idle()).map(|(at, _)| *at).collect();
+        if busy.is_empty() {
+            return;
+        }
+        let Some(at) = busy.get(rng.random_range(0..busy.len())).copied() else { return };
+        let Some(producer) = self.producers.get_mut(&at) else { return };
+        let now_us = shared.now_us;
+        let Some(((key, what), ok)) = producer.advance(shared.log_mut(at.0, at.1), now_us, rng, timeouts)
+        else {
+            return;
+        };
+        if what == Appended::End && !ok {
+            self.breaks.push(at.1);
+        }
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let outcome = if ok { Ok(()) } else { Err(AppendError::Timeout) };
+        let mut actions = Vec::new();
+        link.session.on_report(&self.rules, what, outcome, &mut actions);
+        self.perform(shared, key, actions, rng);
+    }
+
+    /// Whether nothing is under way to the log.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.producers.values().all(Producer::is_idle)
+    }
+
+    /// Opens a stream: refused below the highest term seen, else answered by the roster.
+    pub fn open(&mut self, shared: &Shared, partition: Partition, term: u64) -> Option<Stream> {
+        let known = self.terms.entry(partition).or_insert(0);
+        if term < *known && shared.mutation != Some(Mutation::NoTerm) {
+            return None;
+        }
+        *known = term.max(*known);
+        let of_partition = |l: &&Link| l.session.partition() == Some(partition);
+        let links =
+            self.links.values().filter(of_partition).filter_map(|l| l.session.roster(&self.rules)).collect();
+        let roster = v1::Roster {
+            incarnation: self.rules.incarnation,
+            links,
+            bounds: vec![self.next_link],
+            complete: true,
+        };
+        Some(Stream {
+            node: self.name.clone(),
+            incarnation: self.rules.incarnation,
+            down: VecDeque::new(),
+            up: VecDeque::from([v1::Up { up: Some(v1::up::Up::Roster(roster)) }]),
+            alive: true,
+        })
+    }
+
+    /// Takes one frame of an owner.
+    pub fn hear(
+        &mut self,
+        shared: &Shared,
+        partition: Partition,
+        term: u64,
+        down: v1::Down,
+        rng: &mut SmallRng,
+    ) {
+        let known = self.terms.entry(partition).or_insert(0);
+        if term < *known && shared.mutation != Some(Mutation::NoTerm) {
+            return;
+        }
+        *known = term.max(*known);
+        let Some(down) = down.down else { return };
+        for number in links_of(&down) {
+            match self.key_of(number) {
+                Some(key) => self.deliver(shared, key, &down, rng),
+                None if matches!(down, v1::down::Down::Kick(_)) => {}
+                None if shared.mutation == Some(Mutation::NoStale) => {}
+                None => {
+                    let record = self.rules.session_end(number, "");
+                    self.append(shared, 0, (Topic::Timelines, partition), record, Appended::End, rng);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, shared: &Shared, key: u64, down: &v1::down::Down, rng: &mut SmallRng) {
+        use v1::down::Down;
+        let room = rng.random_bool(0.85);
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let (session, mut out) = (&mut link.session, Vec::new());
+        match down {
+            Down::Open(_) => {}
+            Down::Result(result) => session.on_result(&self.rules, now(shared), result, &mut out),
+            Down::Push(push) => session.on_push(push.last, &push.frame, room, &mut out),
+            Down::Hint(hint) => session.on_hint(hint.head, room, &mut out),
+            Down::Kick(kick) => session.on_kick(kick, &mut out),
+            Down::SyncAnswer(answer) => session.on_sync_answer(answer.clone(), &mut out),
+            Down::Error(error) => {
+                session.on_error(error.error.clone().unwrap_or_default(), room, &mut out);
+            }
+        }
+        self.perform(shared, key, out, rng);
+    }
+
+    /// The owner of this partition cannot be asked.
+    pub fn sync_lost(&mut self, shared: &Shared, link: u64, rng: &mut SmallRng) {
+        let Some(key) = self.key_of(link) else { return };
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let mut out = Vec::new();
+        link.session.on_sync_lost(&mut out);
+        self.perform(shared, key, out, rng);
+    }
+
+    /// The stream of this partition broke: nobody will answer on it.
+    pub fn syncs_lost(&mut self, shared: &Shared, partition: Partition, rng: &mut SmallRng) {
+        for key in self.links.keys().copied().collect::<Vec<_>>() {
+            let Some(link) = self.links.get_mut(&key) else { continue };
+            let mut out = Vec::new();
+            if link.session.partition() == Some(partition) {
+                link.session.on_sync_lost(&mut out);
+            }
+            self.perform(shared, key, out, rng);
+        }
+    }
+
+    /// Appends what devices have acknowledged, one record a partition.
+    pub fn gather_cursors(&mut self, rng: &mut SmallRng) {
+        let mut batches: BTreeMap<Partition, Vec<v1::Cursor>> = BTreeMap::new();
+        for link in self.links.values_mut() {
+            if let (Some(partition), Some(cursor)) = (link.session.partition(), link.session.take_cursor()) {
+                batches.entry(partition).or_default().push(cursor);
+            }
+        }
+        for (partition, cursors) in batches {
+            let record = v1::timeline_record::Record::Cursors(v1::Cursors { cursors });
+            let bytes = v1::TimelineRecord { record: Some(record) }.encode_to_vec();
+            // Not a sign-off, but lost without further ado just the same: the next ack covers it.
+            if !(self.faulty && rng.random_bool(0.1)) {
+                let producer = self.producers.entry((Topic::Timelines, partition)).or_default();
+                producer.append(bytes.into(), (0, Appended::Send(0)));
+            }
+        }
+    }
+
+    /// Closed links whose device no longer listens.
+    pub fn forget_closed(&mut self, devices: &[Device]) {
+        self.links.retain(|key, link| {
+            let listens =
+                devices.get(link.device).is_some_and(|device| device.link.is_some_and(|(_, k)| k == *key));
+            listens || !link.session.is_closing()
+        });
+    }
+
+    /// Outboxes have room again.
+    pub fn drain_outboxes(&mut self, shared: &Shared, rng: &mut SmallRng) {
+        let keys: Vec<u64> = self.links.keys().copied().collect();
+        for key in keys {
+            let Some(link) = self.links.get_mut(&key) else { continue };
+            let mut out = Vec::new();
+            link.session.on_room(&mut out);
+            self.perform(shared, key, out, rng);
+        }
+    }
+
+    /// The sign-in deadline of every link that is not confirmed passes.
+    pub fn sign_in_deadline(&mut self, shared: &Shared, rng: &mut SmallRng) {
+        let keys: Vec<u64> = self.links.keys().copied().collect();
+        for key in keys {
+            let Some(link) = self.links.get_mut(&key) else { continue };
+            let mut out = Vec::new();
+            link.session.on_deadline(&self.rules, now(shared), Deadline::SignIn, &mut out);
+            self.perform(shared, key, out, rng);
+        }
+    }
+
+    /// The lease is lost: every link closes, and a new incarnation begins.
+    pub fn new_incarnation(&mut self, shared: &Shared, incarnation: u64, rng: &mut SmallRng) {
+        let keys: Vec<u64> = self.links.keys().copied().collect();
+        for key in keys {
+            let Some(link) = self.links.get_mut(&key) else { continue };
+            let mut out = Vec::new();
+            link.session.on_close(&self.rules, Close::LeaseLost, &mut out);
+            self.perform(shared, key, out, rng);
+        }
+        self.rules.incarnation = incarnation;
+        self.next_link = 1;
+    }
+}
+
+fn links_of(down: &v1::down::Down) -> Vec<u64> {
+    use v1::down::Down;
+    let one = |link: &Option<v1::LinkRef>| link.iter().map(|l| l.link).collect();
+    match down {
+        Down::Open(_) => Vec::new(),
+        Down::Result(result) => one(&result.link),
+        Down::Push(push) => push.links.iter().map(|l| l.link).collect(),
+        Down::Hint(hint) => one(&hint.link),
+        Down::Kick(kick) => one(&kick.link),
+        Down::SyncAnswer(answer) => one(&answer.link),
+        Down::Error(error) => one(&error.link),
+    }
+}
+
+fn now(shared: &Shared) -> Now {
+    Now { ms: shared.now_us / 1_000, wall_us: shared.now_us }
+}
