@@ -1,0 +1,155 @@
+//! The fjall database: three keyspaces, and a slot that holds it while it can be used. Knows nothing of
+//! what is in the rows.
+//!
+//! Records only arrive and go in order (`log`), bodies and entries are written once and read by range
+//! (`rows`), and everything else is small and changes (`state`).
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use fjall::config::FilterPolicy;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+
+use super::options::Options;
+use crate::log::LogError;
+use crate::tables::StoreError;
+
+/// Bytes of journals on disk before rarely written keyspaces are flushed for their sake. Bounds what a
+/// start replays.
+const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// One flushes while the other compacts.
+const WORKERS: usize = 2;
+/// Open table files.
+const FILES_MAX: usize = 256;
+
+/// What can be wrong below.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    #[error("{0}")]
+    Engine(#[from] fjall::Error),
+    #[error("a {0} row cannot be read")]
+    Damaged(&'static str),
+    #[error("the data is closed, or being opened again after an error")]
+    Closed,
+    #[error("background work of the engine has failed")]
+    Poisoned,
+}
+
+impl From<EngineError> for StoreError {
+    fn from(error: EngineError) -> Self {
+        StoreError::Failed(error.to_string())
+    }
+}
+
+impl From<EngineError> for LogError {
+    fn from(error: EngineError) -> Self {
+        LogError::Failed(error.to_string())
+    }
+}
+
+/// An open database.
+pub(super) struct Engine {
+    db: Database,
+    pub(super) log: Keyspace,
+    pub(super) rows: Keyspace,
+    pub(super) state: Keyspace,
+}
+
+impl Engine {
+    /// Opens or creates it.
+    pub(super) fn open(dir: &Path, options: &Options) -> Result<Self, EngineError> {
+        let db = Database::builder(dir)
+            .cache_size(options.cache_bytes)
+            .journal_compression(CompressionType::None)
+            .max_journaling_size(JOURNALS_BYTES_MAX)
+            .max_cached_files(Some(FILES_MAX))
+            .worker_threads(WORKERS)
+            .open()?;
+        let keyspace = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+        // The log is never asked for a key that may be missing: filters would only cost memory.
+        let log = db.keyspace("log", || keyspace().filter_policy(FilterPolicy::disabled()))?;
+        let rows = db.keyspace("rows", keyspace)?;
+        let state = db.keyspace("state", keyspace)?;
+        Ok(Self { db, log, rows, state })
+    }
+
+    /// An empty batch. Its commit hands it to the operating system, whole or not at all.
+    pub(super) fn batch(&self) -> fjall::OwnedWriteBatch {
+        self.db.batch()
+    }
+
+    /// Waits until everything committed is on disk.
+    pub(super) fn persist(&self) -> fjall::Result<()> {
+        self.db.persist(PersistMode::SyncAll)
+    }
+
+    /// What is committed at this moment. Reads of more than one row need it: a batch reaches the
+    /// keyspaces row by row.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.db.snapshot()
+    }
+
+    /// One row.
+    pub(super) fn get(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<fjall::Slice>, EngineError> {
+        Ok(keyspace.get(key)?)
+    }
+}
+
+/// Gives a row of a range.
+pub(super) fn row(guard: fjall::Guard) -> Result<(fjall::Slice, fjall::Slice), EngineError> {
+    Ok(guard.into_inner()?)
+}
+
+/// The last key of a range.
+pub(super) fn last_key(
+    snapshot: &Snapshot,
+    keyspace: &Keyspace,
+    from: &[u8],
+    to: &[u8],
+) -> Result<Option<fjall::Slice>, EngineError> {
+    let last = snapshot.range(keyspace, from..=to).next_back();
+    Ok(last.map(fjall::Guard::key).transpose()?)
+}
+
+/// Where the engine is, unless it is closed or being opened again.
+#[derive(Default)]
+pub(super) struct Slot(RwLock<Option<Engine>>);
+
+impl Slot {
+    /// Uses the engine. Uses are short: taking it out waits for them.
+    pub(super) fn with<T>(
+        &self,
+        act: impl FnOnce(&Engine) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let engine = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        act(engine.as_ref().ok_or(EngineError::Closed)?)
+    }
+
+    /// Takes the engine out, or puts one in.
+    pub(super) fn replace(&self, engine: Option<Engine>) -> Option<Engine> {
+        std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), engine)
+    }
+}
+
+/// Handles on the journals of a database that is about to be closed: an error of writing them back is
+/// told to these too, however the close itself takes it.
+pub(super) struct Journals(Vec<File>);
+
+impl Journals {
+    pub(super) fn hold(dir: &Path) -> std::io::Result<Self> {
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(dir)? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "jnl") {
+                files.push(File::open(path)?);
+            }
+        }
+        Ok(Self(files))
+    }
+
+    /// Waits until they are on disk.
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        self.0.iter().try_for_each(File::sync_all)
+    }
+}
