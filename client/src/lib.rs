@@ -6,8 +6,12 @@
 
 mod backoff;
 mod calls;
+#[cfg(feature = "development")]
+mod clock;
 pub mod core;
 mod cursor;
+#[cfg(feature = "development")]
+pub mod development;
 mod outbox;
 pub mod store;
 

@@ -5,12 +5,15 @@
 //! epoch. An entry is given to the app again if the process ends between the app's taking it and the
 //! cursor's being stored; its seq tells.
 
+mod file;
+mod journal;
 mod memory;
 
 use proto::{ConversationId, v1};
 
 use crate::outbox::{LocalId, Number, Target};
 
+pub use file::{File, OpenError};
 pub use memory::Memory;
 
 /// One step of the device's durable state.
