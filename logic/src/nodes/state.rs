@@ -1,0 +1,471 @@
+//! The node table: what the `nodes` log says, up to a record. Pure: log time only, no clock, no I/O.
+//!
+//! A node is declared down only after [`DOWN_AFTER_US`] of log time *and* [`RENEWALS_PROVING`] renewals by
+//! every other live node since its last: a step of the log's clock alone proves nothing. Nobody judges a
+//! node that is alone.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proto::partition::Partition;
+use proto::{Tick, v1};
+use storage::log::Topic;
+
+/// How long a node counts on its lease, and twice this long do the others: T, in microseconds.
+pub(crate) const LEASE_US: u64 = 30_000_000;
+/// Log time without a renewal before a node can be declared down.
+const DOWN_AFTER_US: u64 = 2 * LEASE_US;
+/// Renewals of every other live node since a node's last, before it can be declared down.
+const RENEWALS_PROVING: usize = 10;
+/// Log time after which a node that is gone is forgotten.
+const FORGET_AFTER_US: u64 = 24 * 3600 * 1_000_000;
+/// Skips that are remembered; past it the oldest go.
+const SKIPS_MAX: usize = 1024;
+
+/// A node as the log last described it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its name, the key of the table.
+    pub name: String,
+    /// The tick of its Join record.
+    pub incarnation: u64,
+    /// Drawn by the process that joined.
+    pub nonce: u64,
+    /// Where it takes push streams; empty without the conn role.
+    pub stream_address: String,
+    /// Where it answers calls; empty without the api role.
+    pub api_address: String,
+    /// Whether it runs the stages.
+    pub logic: bool,
+    /// The tick of its last renewal, or of its Join.
+    pub renewed: Tick,
+    /// How many renewals this incarnation made.
+    pub renewals: u64,
+    /// Links it held at its last renewal.
+    pub links: u64,
+    /// Whether it is on its way out.
+    pub draining: bool,
+    /// It said farewell; its sessions are over.
+    pub left: bool,
+    recent: VecDeque<Tick>,
+}
+
+/// A record that an operator had skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Skipped {
+    /// Which record of the partition.
+    pub tick: Tick,
+    /// Of which log; see [`topic_number`].
+    pub topic: u32,
+    /// Of which partition.
+    pub partition: Partition,
+}
+
+/// The number of a topic in a `Skip` record.
+#[must_use]
+pub fn topic_number(topic: Topic) -> u32 {
+    match topic {
+        Topic::Messages => 0,
+        Topic::Timelines => 1,
+        Topic::Nodes => 2,
+    }
+}
+
+/// Every node, and every skip.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeTable {
+    tick: Tick,
+    nodes: BTreeMap<String, NodeInfo>,
+    skips: BTreeSet<Skipped>,
+}
+
+/// A record of the nodes log, with what is needed to apply it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NodeEvent {
+    pub(crate) offset: u64,
+    pub(crate) append_us: u64,
+    pub(crate) record: v1::NodeRecord,
+}
+
+impl NodeTable {
+    /// The table after `events`, which begin at the beginning of the log or before the last snapshot.
+    pub(crate) fn recover(events: &[NodeEvent]) -> Self {
+        let snapshots = events.iter().filter_map(|event| match &event.record.record {
+            Some(v1::node_record::Record::Snapshot(snapshot)) => Some(snapshot),
+            _ => None,
+        });
+        let snapshot = snapshots.max_by_key(|snapshot| snapshot.next_offset);
+        let from = snapshot.map_or(0, |s| s.next_offset);
+        let mut table = snapshot.map(Self::from_snapshot).unwrap_or_default();
+        for event in events.iter().filter(|event| event.offset >= from) {
+            table.apply(event.append_us, &event.record);
+        }
+        table
+    }
+
+    /// Applies the next record of the log and returns its tick. A snapshot changes nothing: it repeats.
+    pub fn apply(&mut self, append_us: u64, record: &v1::NodeRecord) -> Tick {
+        use v1::node_record::Record;
+        self.tick = self.tick.next(append_us);
+        match &record.record {
+            Some(Record::Join(join)) => self.join(join),
+            Some(Record::Renewal(renewal)) => self.renew(renewal),
+            Some(Record::Leave(leave)) => self.leave(leave),
+            Some(Record::Skip(skip)) => self.skip(skip),
+            Some(Record::Snapshot(_)) | None => {}
+        }
+        self.forget();
+        self.tick
+    }
+
+    /// The tick of the last record.
+    #[must_use]
+    pub fn tick(&self) -> Tick {
+        self.tick
+    }
+
+    /// A node by name, gone or not.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&NodeInfo> {
+        self.nodes.get(name)
+    }
+
+    /// The nodes that are not gone.
+    pub fn live(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.nodes.values().filter(|node| !self.is_gone(node))
+    }
+
+    /// The nodes that are not gone and take push streams.
+    pub fn conns(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.live().filter(|node| !node.stream_address.is_empty())
+    }
+
+    /// The nodes whose sessions are over: they left, or are down by the log's own evidence.
+    pub fn gone(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.nodes.values().filter(|node| self.is_gone(node))
+    }
+
+    /// The ticks that operators had skipped in a partition.
+    pub fn skips(&self, topic: Topic, partition: Partition) -> impl Iterator<Item = Tick> {
+        let topic = topic_number(topic);
+        self.skips.iter().filter(move |s| s.topic == topic && s.partition == partition).map(|s| s.tick)
+    }
+
+    /// Everything in the table, for a snapshot that stands for the log below `next_offset`.
+    pub(crate) fn to_snapshot(&self, next_offset: u64) -> v1::NodeSnapshot {
+        v1::NodeSnapshot {
+            tick: self.tick.0,
+            nodes: self.nodes.values().map(NodeInfo::to_state).collect(),
+            skips: self
+                .skips
+                .iter()
+                .map(|s| v1::Skip { topic: s.topic, partition: s.partition, tick: s.tick.0 })
+                .collect(),
+            next_offset,
+        }
+    }
+
+    fn from_snapshot(snapshot: &v1::NodeSnapshot) -> Self {
+        let mut table = Self { tick: Tick(snapshot.tick), ..Self::default() };
+        for node in snapshot.nodes.iter().filter_map(NodeInfo::from_state) {
+            table.nodes.insert(node.name.clone(), node);
+        }
+        snapshot.skips.iter().for_each(|skip| table.skip(skip));
+        table
+    }
+
+    fn join(&mut self, join: &v1::Join) {
+        let node = NodeInfo::joined(join, self.tick);
+        self.nodes.insert(node.name.clone(), node);
+    }
+
+    fn renew(&mut self, renewal: &v1::Renewal) {
+        let tick = self.tick;
+        let Some(node) = self.nodes.get_mut(&renewal.node) else { return };
+        if node.incarnation != renewal.incarnation || node.left {
+            return;
+        }
+        node.renewed = tick;
+        node.renewals += 1;
+        node.links = renewal.links;
+        node.draining = renewal.draining;
+        node.recent.push_back(tick);
+        if node.recent.len() > RENEWALS_PROVING {
+            node.recent.pop_front();
+        }
+    }
+
+    fn leave(&mut self, leave: &v1::Leave) {
+        if let Some(node) = self.nodes.get_mut(&leave.node)
+            && node.incarnation == leave.incarnation
+        {
+            node.left = true;
+        }
+    }
+
+    fn skip(&mut self, skip: &v1::Skip) {
+        self.skips.insert(Skipped { tick: Tick(skip.tick), topic: skip.topic, partition: skip.partition });
+        if self.skips.len() > SKIPS_MAX {
+            self.skips.pop_first();
+        }
+    }
+
+    fn forget(&mut self) {
+        let old = |node: &NodeInfo| self.tick.0.saturating_sub(node.renewed.0) > FORGET_AFTER_US;
+        let names: Vec<String> = self.gone().filter(|n| old(n)).map(|n| n.name.clone()).collect();
+        for name in names {
+            self.nodes.remove(&name);
+        }
+    }
+
+    fn is_gone(&self, node: &NodeInfo) -> bool {
+        node.left || self.is_down(node)
+    }
+
+    fn is_down(&self, node: &NodeInfo) -> bool {
+        if !self.is_stale(node) {
+            return false;
+        }
+        let mut others = self
+            .nodes
+            .values()
+            .filter(|other| other.name != node.name && !other.left && !self.is_stale(other))
+            .peekable();
+        others.peek().is_some() && others.all(|other| other.renewed_often_since(node.renewed))
+    }
+
+    fn is_stale(&self, node: &NodeInfo) -> bool {
+        self.tick.0.saturating_sub(node.renewed.0) >= DOWN_AFTER_US
+    }
+}
+
+impl NodeInfo {
+    fn joined(join: &v1::Join, tick: Tick) -> Self {
+        Self {
+            name: join.node.clone(),
+            incarnation: tick.0,
+            nonce: join.nonce,
+            stream_address: join.stream_address.clone(),
+            api_address: join.api_address.clone(),
+            logic: join.logic,
+            renewed: tick,
+            renewals: 0,
+            links: 0,
+            draining: false,
+            left: false,
+            recent: VecDeque::new(),
+        }
+    }
+
+    fn renewed_often_since(&self, tick: Tick) -> bool {
+        self.recent.len() == RENEWALS_PROVING && self.recent.front().is_some_and(|first| *first > tick)
+    }
+
+    fn to_state(&self) -> v1::NodeState {
+        v1::NodeState {
+            join: Some(v1::Join {
+                node: self.name.clone(),
+                nonce: self.nonce,
+                stream_address: self.stream_address.clone(),
+                api_address: self.api_address.clone(),
+                logic: self.logic,
+            }),
+            incarnation: self.incarnation,
+            renewed_tick: self.renewed.0,
+            renewals: self.renewals,
+            links: self.links,
+            draining: self.draining,
+            left: self.left,
+        }
+    }
+
+    /// Which renewals were recent is not in a snapshot: whoever begins with one waits for new evidence.
+    fn from_state(state: &v1::NodeState) -> Option<Self> {
+        let mut node = Self::joined(state.join.as_ref()?, Tick(state.incarnation));
+        node.renewed = Tick(state.renewed_tick);
+        node.renewals = state.renewals;
+        node.links = state.links;
+        node.draining = state.draining;
+        node.left = state.left;
+        Some(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use v1::node_record::Record;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn record(record: Record) -> v1::NodeRecord {
+        v1::NodeRecord { record: Some(record) }
+    }
+
+    fn join(node: &str, nonce: u64) -> v1::NodeRecord {
+        let stream_address = format!("{node}:7120");
+        record(Record::Join(v1::Join { node: node.into(), nonce, stream_address, ..Default::default() }))
+    }
+
+    fn renewal(table: &NodeTable, node: &str) -> v1::NodeRecord {
+        let incarnation = table.get(node).map_or(0, |n| n.incarnation);
+        record(Record::Renewal(v1::Renewal { node: node.into(), incarnation, ..Default::default() }))
+    }
+
+    fn gone(table: &NodeTable) -> Vec<&str> {
+        table.gone().map(|n| n.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_silent_node_is_down_after_time_and_ten_renewals_of_the_others() {
+        let mut table = NodeTable::default();
+        for name in ["a", "b", "c"] {
+            table.apply(SECOND, &join(name, 1));
+        }
+        for i in 1..=10u64 {
+            assert_eq!(gone(&table), Vec::<&str>::new(), "after {} renewals", i - 1);
+            let (a, b) = (renewal(&table, "a"), renewal(&table, "b"));
+            table.apply((1 + 10 * i) * SECOND, &a);
+            table.apply((1 + 10 * i) * SECOND, &b);
+        }
+        assert_eq!(gone(&table), ["c"]);
+        table.apply(120 * SECOND, &join("c", 2));
+        assert_eq!(gone(&table), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_step_of_the_clock_declares_nobody_down() {
+        let mut table = NodeTable::default();
+        for name in ["a", "b"] {
+            table.apply(SECOND, &join(name, 1));
+        }
+        for i in 0..30u64 {
+            for name in ["a", "b"] {
+                let next = renewal(&table, name);
+                table.apply((3600 * i + 1) * SECOND, &next);
+                assert_eq!(gone(&table), Vec::<&str>::new());
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_alone_never_declares_itself() {
+        let mut table = NodeTable::default();
+        table.apply(SECOND, &join("a", 1));
+        table.apply(1000 * SECOND, &record(Record::Skip(v1::Skip::default())));
+        assert_eq!(gone(&table), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_renewal_of_an_older_incarnation_counts_for_nothing() {
+        let mut table = NodeTable::default();
+        table.apply(1, &join("a", 1));
+        let late = renewal(&table, "a");
+        table.apply(2, &join("a", 2));
+        table.apply(3, &late);
+        assert_eq!(table.get("a").map(|n| (n.incarnation, n.renewals)), Some((2, 0)));
+    }
+
+    #[test]
+    fn a_farewell_ends_a_node_until_it_joins_again() {
+        let mut table = NodeTable::default();
+        let incarnation = table.apply(5, &join("a", 1)).0;
+        table.apply(6, &record(Record::Leave(v1::Leave { node: "a".into(), incarnation: 4 })));
+        assert_eq!(gone(&table), Vec::<&str>::new());
+        table.apply(7, &record(Record::Leave(v1::Leave { node: "a".into(), incarnation })));
+        assert_eq!(gone(&table), ["a"]);
+        assert_eq!(table.conns().count(), 0);
+        table.apply(8, &join("a", 2));
+        assert_eq!(gone(&table), Vec::<&str>::new());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Join(u8),
+        Renewal(u8),
+        Leave(u8),
+        Skip(u64),
+        Snapshot,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
+        let step = prop_oneof![
+            (0u8..4).prop_map(Step::Join),
+            (0u8..4).prop_map(Step::Renewal),
+            (0u8..4).prop_map(Step::Renewal),
+            (0u8..4).prop_map(Step::Leave),
+            (0u64..9).prop_map(Step::Skip),
+            Just(Step::Snapshot),
+        ];
+        prop::collection::vec((0u64..40 * SECOND, step), 1..80)
+    }
+
+    /// What the shell would append, with the state that it had `lag` records ago for snapshots.
+    fn write(steps: &[(u64, Step)], lag: usize) -> Vec<NodeEvent> {
+        let (mut table, mut events, mut time) = (NodeTable::default(), Vec::new(), 0);
+        let mut past = vec![table.to_snapshot(0)];
+        for (i, (pause, step)) in steps.iter().enumerate() {
+            time += pause;
+            let name = |n: &u8| format!("n{n}");
+            let next = match step {
+                Step::Join(n) => join(&name(n), i as u64),
+                Step::Renewal(n) => renewal(&table, &name(n)),
+                Step::Leave(n) => {
+                    let incarnation = table.get(&name(n)).map_or(0, |n| n.incarnation);
+                    record(Record::Leave(v1::Leave { node: name(n), incarnation }))
+                }
+                Step::Skip(tick) => record(Record::Skip(v1::Skip { topic: 0, partition: 1, tick: *tick })),
+                Step::Snapshot => record(Record::Snapshot(past[past.len().saturating_sub(1 + lag)].clone())),
+            };
+            table.apply(time, &next);
+            events.push(NodeEvent { offset: i as u64, append_us: time, record: next });
+            past.push(table.to_snapshot(i as u64 + 1));
+        }
+        events
+    }
+
+    proptest! {
+        #[test]
+        fn a_reader_of_a_trimmed_log_knows_what_a_reader_of_the_whole_knows(steps in steps(), lag in 0usize..6) {
+            let events = write(&steps, lag);
+            let mut whole = NodeTable::default();
+            for event in &events {
+                whole.apply(event.append_us, &event.record);
+            }
+            let keep = events.iter().filter_map(|e| match &e.record.record {
+                Some(Record::Snapshot(s)) => Some(s.next_offset),
+                _ => None,
+            }).max();
+            let trimmed: Vec<NodeEvent> =
+                events.iter().filter(|e| e.offset >= keep.unwrap_or(0)).cloned().collect();
+            for events in [&events, &trimmed] {
+                let read = NodeTable::recover(events);
+                // The evidence for being down is gathered anew, so a reader may know of fewer that are.
+                prop_assert_eq!(read.to_snapshot(0).tick, whole.to_snapshot(0).tick);
+                prop_assert_eq!(&read.skips, &whole.skips);
+                for node in whole.live() {
+                    prop_assert_eq!(read.get(&node.name).map(NodeInfo::to_state), Some(node.to_state()));
+                }
+                for node in read.gone() {
+                    prop_assert!(whole.get(&node.name).is_none_or(|n| whole.is_gone(n)));
+                }
+            }
+        }
+
+        #[test]
+        fn whoever_renews_is_never_gone(steps in steps()) {
+            let mut table = NodeTable::default();
+            table.apply(0, &join("me", 1));
+            let mut time = 0;
+            for event in write(&steps, 0) {
+                time = event.append_us.max(time);
+                if let Some(Record::Snapshot(_)) = event.record.record { continue }
+                table.apply(time, &event.record);
+                let mine = renewal(&table, "me");
+                table.apply(time, &mine);
+                prop_assert!(table.live().any(|n| n.name == "me"));
+            }
+        }
+    }
+}

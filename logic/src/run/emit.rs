@@ -1,0 +1,208 @@
+//! Appends a conversation partition's outputs to the timelines log, and knows which are durable.
+//!
+//! Each output names, as `prev`, the one that this run appended to the same partition before it. A
+//! producer that is full makes them wait; one failed report ends the run.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use prost::Message;
+use proto::v1;
+use storage::log::{Append, Log, Partition, Producer, Tag, Topic};
+
+use super::parts::End;
+use super::reports::{Outcome, Reports};
+use super::window::Window;
+use crate::clock;
+use crate::metrics::RunMetrics;
+
+/// The tag of a run's own records, which are outputs of none.
+const OWN: Tag = Tag(u64::MAX, 1);
+/// Encoding space that is taken from the allocator at once.
+const CHUNK: usize = 64 * 1024;
+
+/// An output on its way, and the record that caused it.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) position: u64,
+    pub(crate) partition: Partition,
+    pub(crate) output: v1::Output,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Output(Pending),
+    /// All outputs of the records below are before this.
+    Upto(u64),
+}
+
+/// The producing end of a run.
+pub(crate) struct Emit {
+    producer: Box<dyn Producer>,
+    reports: Arc<Reports>,
+    outcomes: Vec<Outcome>,
+    under_way: usize,
+    window: Window,
+    waiting: VecDeque<Waiting>,
+    /// By timelines partition: the source of the last output appended.
+    prev: Vec<u64>,
+    emitted_at: VecDeque<(u64, Instant)>,
+    space: BytesMut,
+}
+
+impl Emit {
+    pub(crate) fn new(log: &dyn Log, records_max: usize) -> Result<Self, End> {
+        let reports = Reports::new();
+        let timelines = usize::try_from(log.partitions().timelines).unwrap_or(0);
+        Ok(Self {
+            producer: log.producer(records_max, reports.clone())?,
+            reports,
+            outcomes: Vec::new(),
+            under_way: 0,
+            window: Window::default(),
+            waiting: VecDeque::new(),
+            prev: vec![0; timelines],
+            emitted_at: VecDeque::new(),
+            space: BytesMut::new(),
+        })
+    }
+
+    /// Counts a record as judged; its position.
+    pub(crate) fn judged(&mut self) -> u64 {
+        self.window.judged()
+    }
+
+    /// The position after the last judged record.
+    pub(crate) fn upto(&self) -> u64 {
+        self.window.upto()
+    }
+
+    /// The position up to which all outputs are durable.
+    pub(crate) fn done(&self) -> u64 {
+        self.window.done()
+    }
+
+    /// Records judged whose outputs, or those of one before, are not durable.
+    pub(crate) fn staged(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Takes the outputs of all records below `upto` that were not released before; their history is
+    /// stored.
+    pub(crate) fn release(&mut self, outputs: Vec<Pending>, upto: u64) {
+        self.waiting.extend(outputs.into_iter().map(Waiting::Output));
+        self.waiting.push_back(Waiting::Upto(upto));
+    }
+
+    /// Appends a record of the run's own.
+    pub(crate) fn append_own(
+        &mut self,
+        topic: Topic,
+        partition: Partition,
+        record: &impl Message,
+    ) -> Result<(), End> {
+        match self.producer.append(topic, partition, record.encode_to_vec().into(), OWN) {
+            Append::Queued => {
+                self.under_way += 1;
+                Ok(())
+            }
+            Append::Refused => Err(End::Failed("the producer takes no records".into())),
+        }
+    }
+
+    /// Waits for outcomes. Cancel-safe.
+    pub(crate) async fn reported(&self) {
+        self.reports.wait().await;
+    }
+
+    /// Takes what was reported, and appends what the producer then takes.
+    pub(crate) fn advance(&mut self, metrics: &mut RunMetrics) -> Result<(), End> {
+        self.take_reports()?;
+        self.append_waiting(metrics)?;
+        while let Some((_, since)) = self.emitted_at.pop_front_if(|(upto, _)| *upto <= self.window.done()) {
+            metrics.durable.observe((clock::now() - since).as_secs_f64());
+        }
+        let (depth, cap) = self.producer.depth();
+        metrics.producer.set(depth, cap);
+        Ok(())
+    }
+
+    fn take_reports(&mut self) -> Result<(), End> {
+        self.reports.take(&mut self.outcomes);
+        for (tag, outcome) in self.outcomes.drain(..) {
+            self.under_way -= 1;
+            outcome.map_err(|error| End::Failed(format!("an append was not confirmed: {error}")))?;
+            if tag != OWN {
+                self.window.reported(tag.0);
+            }
+        }
+        Ok(())
+    }
+
+    fn append_waiting(&mut self, metrics: &RunMetrics) -> Result<(), End> {
+        while let Some(next) = self.waiting.pop_front() {
+            match next {
+                Waiting::Upto(upto) => {
+                    self.window.emitted(upto);
+                    if self.window.done() < upto {
+                        self.emitted_at.push_back((upto, clock::now()));
+                    }
+                }
+                Waiting::Output(pending) => {
+                    if let Some(pending) = self.append(pending) {
+                        self.waiting.push_front(Waiting::Output(pending));
+                        // Full: a report will come. Empty and yet refusing: dead.
+                        return match self.under_way {
+                            0 => Err(End::Failed("the producer takes no records".into())),
+                            _ => Ok(()),
+                        };
+                    }
+                    metrics.outputs.inc();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the output back where it was not taken.
+    fn append(&mut self, mut pending: Pending) -> Option<Pending> {
+        let index = usize::try_from(pending.partition).unwrap_or(usize::MAX);
+        let prev = self.prev.get_mut(index).expect("the stage knows how many partitions there are");
+        pending.output.prev = *prev;
+        let record = encode(&pending.output, &mut self.space);
+        match self.producer.append(Topic::Timelines, pending.partition, record, Tag(pending.position, 0)) {
+            Append::Refused => Some(pending),
+            Append::Queued => {
+                *prev = pending.output.source;
+                self.under_way += 1;
+                self.window.appended(pending.position);
+                None
+            }
+        }
+    }
+}
+
+/// A `TimelineRecord` with this output, out of a shared allocation.
+fn encode(output: &v1::Output, space: &mut BytesMut) -> bytes::Bytes {
+    const OUTPUT: u32 = 1;
+    let len = prost::encoding::message::encoded_len(OUTPUT, output);
+    if space.capacity() < len {
+        *space = BytesMut::with_capacity(CHUNK.max(len));
+    }
+    prost::encoding::message::encode(OUTPUT, output, space);
+    space.split().freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_is_encoded_as_the_record_that_holds_it() {
+        let output = v1::Output { source: 7, prev: 3, source_partition: 1, ..Default::default() };
+        let record = v1::TimelineRecord { record: Some(v1::timeline_record::Record::Output(output.clone())) };
+        assert_eq!(encode(&output, &mut BytesMut::new()), record.encode_to_vec());
+    }
+}
