@@ -34,6 +34,14 @@ pub(crate) fn apply(settings: &mut v1::Settings, newer: &v1::Settings) {
     };
 }
 
+/// The settings of a checkpoint, if its behaviour level is the one of this build.
+pub(crate) fn restored(level: u32, settings: Option<v1::Settings>) -> Result<v1::Settings, StateError> {
+    if level != LEVEL {
+        return Err(StateError::Level { found: level });
+    }
+    Ok(settings.unwrap_or_else(defaults))
+}
+
 fn bounded(figure: u32, max: usize) -> u32 {
     let max = u32::try_from(max).unwrap_or(u32::MAX);
     if figure == 0 { max } else { figure.min(max) }

@@ -1,13 +1,25 @@
-//! The conversation stage: owns a partition of the messages log.
+//! The conversation stage, which owns a partition of the messages log: is a send allowed, is it a repeat, its
+//! number in the conversation, who receives it.
 //!
-//! A pure state machine: what it does depends on the log's records alone.
+//! A pure state machine: what it does depends on the log's records alone. It reads no clock, table or
+//! setting of a node, and holds nothing that the tables and the log do not say.
+
+mod fan_out;
+mod judge;
+mod state;
+mod step;
 
 use bytes::Bytes;
+use prost::Message;
 use proto::partition::Partition;
 use proto::{ConversationId, Tick, v1};
 use storage::tables::{Checkpoint, ConversationRow, ConversationWrite, HistoryRow};
 
 pub use crate::settings::StateError;
+
+use crate::rows::Rows;
+use crate::settings;
+use state::Conversation;
 
 /// What a record causes outside of the stage, in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,11 +41,14 @@ pub enum Effect {
 /// The state of one partition.
 #[derive(Debug)]
 pub struct ConversationStage {
+    partition: Partition,
+    /// How many timelines partitions there are.
+    timelines: u32,
     settings: v1::Settings,
     tick: Tick,
+    rows: Rows<ConversationId, Conversation>,
 }
 
-#[allow(unused_variables, clippy::unused_self, reason = "filled in next")]
 impl ConversationStage {
     /// The stage as the checkpoint left it, or an empty one. `timelines` is the number of timelines
     /// partitions.
@@ -45,19 +60,32 @@ impl ConversationStage {
         timelines: u32,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Self, StateError> {
-        Ok(Self { settings: crate::settings::defaults(), tick: Tick::ZERO })
+        let (mut settings, mut tick) = (settings::defaults(), Tick::ZERO);
+        if let Some(checkpoint) = checkpoint {
+            let what = || format!("the checkpoint of messages partition {partition}");
+            let state = v1::ConversationPartition::decode(checkpoint.state.clone())
+                .map_err(|e| StateError::unreadable(what(), &e))?;
+            settings = settings::restored(state.level, state.settings)?;
+            tick = checkpoint.tick;
+        }
+        Ok(Self { partition, timelines, settings, tick, rows: Rows::default() })
     }
 
     /// What must be loaded before this record is stepped.
     #[must_use]
     pub fn key(record: &v1::MessageRecord) -> Option<ConversationId> {
-        None
+        match &record.record {
+            Some(v1::message_record::Record::Submission(submission)) => {
+                ConversationId::from_slice(&submission.conversation).ok()
+            }
+            _ => None,
+        }
     }
 
     /// Whether a conversation is in memory.
     #[must_use]
     pub fn is_loaded(&self, id: &ConversationId) -> bool {
-        true
+        self.rows.contains(id)
     }
 
     /// Takes a conversation as it is stored, or that it is not. One that is in memory stays as it is.
@@ -65,6 +93,12 @@ impl ConversationStage {
     /// # Errors
     /// The row does not read.
     pub fn load(&mut self, id: ConversationId, row: Option<ConversationRow>) -> Result<(), StateError> {
+        let at = row.as_ref().map_or(Tick::ZERO, |row| row.at);
+        let conversation = match row {
+            Some(row) => Conversation::from_row(id, row, self.timelines)?,
+            None => Conversation::default(),
+        };
+        self.rows.load(id, conversation, at);
         Ok(())
     }
 
@@ -74,38 +108,55 @@ impl ConversationStage {
         self.tick
     }
 
-    /// Takes the next record of the log. With `skip` a send that would be judged is rejected unseen, and
-    /// any other record changes nothing.
+    /// Takes the next record of the log; one that does not decode is taken as an empty one, with `skip`. With
+    /// `skip` a send that would be judged is rejected unseen, and any other record changes nothing.
     ///
     /// # Panics
     /// The record's key is not loaded.
-    pub fn step(&mut self, append_us: u64, record: &v1::MessageRecord, skip: bool, effects: &mut Vec<Effect>) {
+    pub fn step(
+        &mut self,
+        append_us: u64,
+        record: &v1::MessageRecord,
+        skip: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         self.tick = self.tick.next(append_us);
+        self.take(record, skip, effects);
     }
 
-    /// The conversations whose stored rows are not known to be up to date, as they are now.
+    /// The conversations whose stored rows are not known to be up to date, as they are now: each write brings
+    /// the row there from any state since the last one reported as written.
     pub fn clone_dirty(&mut self) -> Vec<ConversationWrite> {
-        Vec::new()
+        self.rows.dirty().map(|dirty| Conversation::to_write(&dirty)).collect()
     }
 
     /// These writes landed.
-    pub fn written(&mut self, ids: &[(ConversationId, Tick)]) {}
+    pub fn written(&mut self, ids: &[(ConversationId, Tick)]) {
+        for (id, tick) in ids {
+            if let Some(conversation) = self.rows.written(id, *tick) {
+                conversation.written(*tick);
+            }
+        }
+    }
 
     /// The partition's state beside its conversations, for the checkpoint at this position.
     #[must_use]
     pub fn state(&self) -> Bytes {
-        Bytes::new()
+        let settings = Some(self.settings);
+        v1::ConversationPartition { level: settings::LEVEL, settings }.encode_to_vec().into()
     }
 
     /// Bytes of memory that the conversations take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        0
+        self.rows.bytes()
     }
 
     /// Forgets conversations that are stored as they are, until at most `bytes_max` are taken or none is
     /// left to forget. Rows that were read before must not be loaded after.
-    pub fn evict(&mut self, bytes_max: usize) {}
+    pub fn evict(&mut self, bytes_max: usize) {
+        self.rows.evict(bytes_max);
+    }
 
     /// The settings in force.
     #[must_use]

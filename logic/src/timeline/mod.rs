@@ -1,14 +1,28 @@
-//! The timeline stage: owns a partition of the timelines log.
+//! The timeline stage, which owns a partition of the timelines log: an entry's seq in each user's timeline,
+//! and the sessions that it is pushed to.
 //!
-//! A pure state machine: what it does depends on the log's records alone.
+//! A pure state machine: what it does depends on the log's records alone. It reads no clock, table or
+//! setting of a node, and pushes nothing itself.
+
+mod nodes;
+mod roster;
+mod session;
+mod state;
+mod step;
 
 use bytes::Bytes;
+use prost::Message;
 use proto::close::Close;
 use proto::partition::Partition;
 use proto::{Tick, UserId, v1};
 use storage::tables::{Checkpoint, EntryRow, Fence, SessionRow, SessionWrite, StoredUser, UserWrite};
 
 pub use crate::settings::StateError;
+
+use crate::rows::Rows;
+use crate::settings;
+use nodes::Nodes;
+use state::User;
 
 /// What a record causes outside of the stage, in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,9 +135,14 @@ pub struct NotLoaded(pub UserId);
 pub struct TimelineStage {
     settings: v1::Settings,
     tick: Tick,
+    /// By messages partition: the source of the last output applied.
+    seen: Vec<u64>,
+    nodes: Nodes,
+    rows: Rows<UserId, User>,
+    /// Removals from the stored index of sessions whose users' rows are stored without them.
+    unindex: Vec<SessionWrite>,
 }
 
-#[allow(unused_variables, clippy::unused_self, reason = "filled in next")]
 impl TimelineStage {
     /// The stage as the checkpoint left it, or an empty one. `messages` is the number of messages
     /// partitions, `sessions` every stored session of this partition.
@@ -136,18 +155,46 @@ impl TimelineStage {
         checkpoint: Option<&Checkpoint>,
         sessions: Vec<SessionRow>,
     ) -> Result<Self, StateError> {
-        Ok(Self { settings: crate::settings::defaults(), tick: Tick::ZERO })
+        let mut this = Self {
+            settings: settings::defaults(),
+            tick: Tick::ZERO,
+            seen: vec![0; messages as usize],
+            nodes: Nodes::default(),
+            rows: Rows::default(),
+            unindex: Vec::new(),
+        };
+        if let Some(checkpoint) = checkpoint {
+            let what = || format!("the checkpoint of timelines partition {partition}");
+            let state = v1::TimelinePartition::decode(checkpoint.state.clone())
+                .map_err(|e| StateError::unreadable(what(), &e))?;
+            this.settings = settings::restored(state.level, state.settings)?;
+            this.tick = checkpoint.tick;
+            if state.seen.len() != this.seen.len() {
+                return Err(StateError::Partitions { found: state.seen.len(), expected: this.seen.len() });
+            }
+            this.seen = state.seen;
+            state.nodes.iter().for_each(|floor| this.nodes.raise(&floor.node, floor.incarnation));
+        }
+        for SessionRow { fence, user, device } in sessions {
+            let place = this.nodes.place(&state::fence_message(fence));
+            this.nodes.insert(place, user, device);
+        }
+        Ok(this)
     }
 
-    /// Appends to `keys` the users that must be loaded before this record is stepped. A key may come
-    /// twice. What a `SessionEnd` without a user needs is known only once the records before it are
-    /// stepped: ask again right before its step.
-    pub fn keys(&self, record: &v1::TimelineRecord, keys: &mut Vec<UserId>) {}
+    /// Appends to `keys` the users that must be loaded before this record is stepped; one may come twice.
+    /// Whose session ends in a `SessionEnd` without a user may be known only after the records before it
+    /// were stepped: where keys are gathered ahead, ask again right before the step.
+    pub fn keys(&self, record: &v1::TimelineRecord, keys: &mut Vec<UserId>) {
+        if let Some(record) = &record.record {
+            self.users_of(record, keys);
+        }
+    }
 
     /// Whether a user is in memory.
     #[must_use]
     pub fn is_loaded(&self, user: &UserId) -> bool {
-        true
+        self.rows.contains(user)
     }
 
     /// Takes a user as it is stored, or that it is not. One that is in memory stays as it is.
@@ -155,6 +202,18 @@ impl TimelineStage {
     /// # Errors
     /// The row does not read.
     pub fn load(&mut self, user: UserId, row: Option<StoredUser>) -> Result<(), StateError> {
+        if self.is_loaded(&user) {
+            return Ok(());
+        }
+        let Some(StoredUser { at, row }) = row else {
+            self.rows.load(user, User::default(), Tick::ZERO);
+            return Ok(());
+        };
+        let row = User::from_row(&user, row, &mut self.nodes)?;
+        for (device, session) in row.sessions.iter() {
+            self.nodes.insert(session.place, user.clone(), device.clone());
+        }
+        self.rows.load(user, row, at);
         Ok(())
     }
 
@@ -164,7 +223,8 @@ impl TimelineStage {
         self.tick
     }
 
-    /// Takes the next record of the log. With `skip` it changes nothing.
+    /// Takes the next record of the log; one that does not decode is taken as an empty one. With `skip` it
+    /// changes no user.
     ///
     /// # Panics
     /// One of the record's keys is not loaded.
@@ -176,32 +236,58 @@ impl TimelineStage {
         effects: &mut Vec<Effect>,
     ) {
         self.tick = self.tick.next(append_us);
+        self.take(record, skip, effects);
     }
 
     /// The users whose stored rows are not known to be up to date, as they are now, and what changes in
     /// the index of sessions. Either may be empty without the other.
+    ///
+    /// A session enters the stored index before the row that has it, and leaves it after the row without it
+    /// is reported as written: after a crash the index may know a session too many, never one too few.
     pub fn clone_dirty(&mut self) -> (Vec<SessionWrite>, Vec<UserWrite>) {
-        (Vec::new(), Vec::new())
+        let (mut sessions, mut users) = (std::mem::take(&mut self.unindex), Vec::new());
+        for dirty in self.rows.dirty() {
+            for (device, session) in dirty.row.sessions.iter().filter(|(_, s)| s.epoch > dirty.stored.0) {
+                let row = self.nodes.row(session.place, dirty.key, device);
+                sessions.push(SessionWrite { session: row, at: Tick(session.epoch), live: true });
+            }
+            let row = dirty.row.to_row(&self.nodes);
+            users.push(UserWrite { user: dirty.key.clone(), at: dirty.at, row });
+        }
+        (sessions, users)
     }
 
-    /// These users' writes landed (and the sessions' written with them).
-    pub fn written(&mut self, users: &[(UserId, Tick)]) {}
+    /// These users' writes landed, and the sessions' that came with them.
+    pub fn written(&mut self, users: &[(UserId, Tick)]) {
+        for (user, tick) in users {
+            self.note_written(user, *tick);
+        }
+    }
 
     /// The partition's state beside its users, for the checkpoint at this position.
     #[must_use]
     pub fn state(&self) -> Bytes {
-        Bytes::new()
+        let state = v1::TimelinePartition {
+            level: settings::LEVEL,
+            settings: Some(self.settings),
+            seen: self.seen.clone(),
+            nodes: self.nodes.floors(),
+        };
+        state.encode_to_vec().into()
     }
 
     /// Bytes of memory that users and sessions take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        0
+        self.rows.bytes() + self.nodes.bytes() + self.unindex.capacity() * size_of::<SessionWrite>()
     }
 
     /// Forgets users that are stored as they are, until at most `bytes_max` are taken or none is left to
     /// forget. Sessions are never forgotten. Rows that were read before must not be loaded after.
-    pub fn evict(&mut self, bytes_max: usize) {}
+    pub fn evict(&mut self, bytes_max: usize) {
+        let others = self.bytes() - self.rows.bytes();
+        self.rows.evict(bytes_max.saturating_sub(others));
+    }
 
     /// The settings in force.
     #[must_use]
@@ -212,34 +298,19 @@ impl TimelineStage {
     /// A user that is in memory.
     #[must_use]
     pub fn user(&self, user: &UserId) -> Option<UserView> {
-        None
+        self.rows.get(user).map(|row| UserView { head: row.head, first: row.first })
     }
 
     /// Whose session a link is; none if it has ended.
     #[must_use]
     pub fn session(&self, fence: &Fence) -> Option<&UserId> {
-        None
+        let holder = self.nodes.get(&fence.node, fence.incarnation, fence.reactor, fence.link)?;
+        Some(&holder.user)
     }
 
     /// How many sessions there are.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        0
-    }
-
-    /// Appends to `keys` the users that must be loaded before this roster is compared.
-    pub fn roster_keys(&self, node: &str, roster: &CompleteRoster, keys: &mut Vec<UserId>) {}
-
-    /// Compares the links that a conn node has with the sessions that it should have.
-    ///
-    /// # Errors
-    /// A user of [`Self::roster_keys`] is not loaded; `out` is as it was.
-    pub fn compare(
-        &self,
-        node: &str,
-        roster: &CompleteRoster,
-        out: &mut Vec<RosterAction>,
-    ) -> Result<(), NotLoaded> {
-        Ok(())
+        self.nodes.sessions()
     }
 }
