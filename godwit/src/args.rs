@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::settings::Sources;
+use crate::token::TokenArguments;
 use crate::{exit, version};
 
 /// Instant messaging for apps: a message, once acknowledged, always arrives.
@@ -19,6 +20,11 @@ pub(crate) struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a server: all roles in one process, or some of them
+    #[command(after_help = exit::HELP)]
+    Serve(ServeArguments),
+    /// Print a token of development mode
+    Token(TokenArguments),
     /// Check or show settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -132,7 +138,7 @@ mod tests {
             "--ops-listen=127.0.0.1:2",
             "--node-listen=127.0.0.1:3",
             "--api-listen=127.0.0.1:4",
-            "--set=node.drain_ms=5",
+            "--set=conn.linger_ms=5",
         ];
         let arguments = ["godwit", "config", "check"].into_iter().chain(flags);
         let Command::Config(ConfigCommand::Check(settings)) = Arguments::parse_from(arguments).command else {

@@ -1,9 +1,17 @@
-//! The keys that tokens are verified with: an issuer's, from a JWKS file, or development mode's. Refuses
+//! The keys that tokens are verified with: an issuer's, from a JWKS file, or development mode's own. Refuses
 //! keys that protect nothing. Never logs or prints key material.
 
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
+use client::development::{self, Key, KeyError};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+use crate::exit::{Exit, Failure};
+use crate::settings::Auth;
 
 /// The shortest HMAC secret, in bytes: what SHA-256 puts out (RFC 7518, 3.2).
 const SECRET_BYTES_MIN: usize = 32;
@@ -14,6 +22,80 @@ const SECRET_VALUES_MIN: usize = 12;
 /// What examples and default configurations call their secrets.
 const PLACEHOLDERS: [&str; 8] =
     ["secret", "changeme", "change-me", "password", "example", "default", "123456", "abcdef"];
+
+/// The keys of these settings. In development mode they are made, if there are none yet.
+pub(crate) fn keys(auth: &Auth, data: &Path) -> Result<conn::Keys, Failure> {
+    match auth {
+        Auth::Development => development(data),
+        Auth::Jwks { file, algorithm, issuer, audience } => {
+            let keys = read(file, algorithm).with_context(|| format!("auth.jwks_file {}", file.display()));
+            let (algorithm, keys) = keys.map_err(|error| Failure::new(Exit::Settings, error))?;
+            Ok(conn::Keys::new().with_issuer(issuer, audience, algorithm, keys))
+        }
+    }
+}
+
+type Named = (Option<String>, DecodingKey);
+
+fn development(data: &Path) -> Result<conn::Keys, Failure> {
+    let path = development::find_key(data);
+    let key = match Key::read(&path) {
+        Err(KeyError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(data).with_context(|| format!("creating {}", data.display()))?;
+            let key = Key::generate();
+            key.write(&path).map(|()| key)
+        }
+        read => read,
+    };
+    let key = key.map_err(|error| Failure::new(Exit::Data, error))?;
+    let set: JwkSet = serde_json::from_str(&key.jwks()).context("the development key as JWKS")?;
+    let keys = usable(&set, Algorithm::EdDSA)?;
+    Ok(conn::Keys::new().with_issuer(development::ISSUER, development::AUDIENCE, Algorithm::EdDSA, keys))
+}
+
+fn read(file: &Path, algorithm: &str) -> anyhow::Result<(Algorithm, Vec<Named>)> {
+    let text = std::fs::read_to_string(file)?;
+    // serde's own text may quote what it found, which is key material.
+    let set: JwkSet = serde_json::from_str(&text)
+        .map_err(|error| anyhow!("is not a JWKS (line {}, column {})", error.line(), error.column()))?;
+    let algorithm: Algorithm = algorithm.parse().context("auth.algorithm")?;
+    Ok((algorithm, usable(&set, algorithm)?))
+}
+
+/// The keys of a set that fit the algorithm, once all of the set's keys are found strong.
+fn usable(set: &JwkSet, algorithm: Algorithm) -> anyhow::Result<Vec<Named>> {
+    let weak = weak_keys(set);
+    if !weak.is_empty() {
+        return Err(anyhow!("refused: {}", weak.join("; ")));
+    }
+    let fitting = set.keys.iter().filter(|key| fits(key, algorithm));
+    let keys: Result<Vec<Named>, _> =
+        fitting.map(|key| Ok((key.common.key_id.clone(), DecodingKey::from_jwk(key)?))).collect();
+    let keys = keys.map_err(|error: jsonwebtoken::errors::Error| anyhow!("has a key that cannot be used: {error}"))?;
+    if keys.is_empty() {
+        return Err(anyhow!("has no key for {algorithm:?}: set auth.algorithm to what the issuer signs with"));
+    }
+    Ok(keys)
+}
+
+fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
+    use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512};
+    let named = key.common.key_algorithm.map(|named| named.to_string());
+    if named.is_some_and(|named| named != format!("{algorithm:?}")) {
+        return false;
+    }
+    match &key.algorithm {
+        AlgorithmParameters::OctetKeyPair(pair) => pair.curve == EllipticCurve::Ed25519 && algorithm == EdDSA,
+        AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
+            EllipticCurve::P256 => algorithm == ES256,
+            EllipticCurve::P384 => algorithm == ES384,
+            _ => false,
+        },
+        AlgorithmParameters::OctetKey(_) => matches!(algorithm, HS256 | HS384 | HS512),
+        AlgorithmParameters::RSA(_) => !matches!(algorithm, HS256 | HS384 | HS512 | ES256 | ES384 | EdDSA),
+        _ => false,
+    }
+}
 
 /// Says what is wrong with the keys of a set, each by its place; nothing where all of them will do.
 fn weak_keys(set: &JwkSet) -> Vec<String> {
@@ -47,18 +129,75 @@ fn weakness(key: &AlgorithmParameters) -> Option<String> {
 
 fn weak_secret(secret: &[u8]) -> Option<String> {
     if secret.len() < SECRET_BYTES_MIN {
-        return Some(format!(
-            "is a secret of {} bytes; at least {SECRET_BYTES_MIN} are needed",
-            secret.len()
-        ));
+        return Some(format!("is a secret of {} bytes; at least {SECRET_BYTES_MIN} are needed", secret.len()));
     }
     let text = String::from_utf8_lossy(secret).to_ascii_lowercase();
     if PLACEHOLDERS.iter().any(|word| text.contains(word)) {
         return Some("is a placeholder, not a secret".into());
     }
-    let mut seen = [false; 256];
-    secret.iter().for_each(|byte| seen[usize::from(*byte)] = true);
-    let values = seen.iter().filter(|seen| **seen).count();
+    let values = secret.iter().collect::<std::collections::BTreeSet<_>>().len();
     (values < SECRET_VALUES_MIN)
         .then(|| format!("is a secret of only {values} different bytes: make a random one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(bytes: &[u8]) -> JwkSet {
+        let k = URL_SAFE_NO_PAD.encode(bytes);
+        serde_json::from_value(serde_json::json!({ "keys": [{ "kty": "oct", "kid": "a", "k": k }] })).unwrap()
+    }
+
+    fn problem(bytes: &[u8]) -> String {
+        usable(&secret(bytes), Algorithm::HS256).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn secrets_that_protect_nothing_are_refused() {
+        assert!(problem(b"short").contains("key \"a\" is a secret of 5 bytes"));
+        assert!(problem(&[7; 64]).contains("only 1 different bytes"));
+        assert!(problem(b"this-is-my-super-secret-key-for-hs256-tokens").contains("placeholder"));
+        let random: Vec<u8> = (0..32_u32).map(|i| u8::try_from(i * 37 % 251).unwrap()).collect();
+        assert_eq!(usable(&secret(&random), Algorithm::HS256).unwrap().len(), 1);
+        assert!(usable(&secret(&random), Algorithm::EdDSA).unwrap_err().to_string().contains("no key for EdDSA"));
+    }
+
+    #[test]
+    fn a_short_rsa_key_is_refused() {
+        let n = URL_SAFE_NO_PAD.encode([0xC3; 128]);
+        let set = serde_json::json!({ "keys": [{ "kty": "RSA", "n": n, "e": "AQAB" }] });
+        let set: JwkSet = serde_json::from_value(set).unwrap();
+        let problem = usable(&set, Algorithm::RS256).map(|_| ()).unwrap_err().to_string();
+        assert!(problem.contains("key number 1 is an RSA key of less than 2048 bits"), "{problem}");
+    }
+
+    #[test]
+    fn the_development_key_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        assert!(keys(&Auth::Development, &data).is_ok());
+        let made = std::fs::read(development::find_key(&data)).unwrap();
+        assert!(keys(&Auth::Development, &data).is_ok());
+        assert_eq!(std::fs::read(development::find_key(&data)).unwrap(), made);
+        std::fs::write(development::find_key(&data), "no key").unwrap();
+        let failure = keys(&Auth::Development, &data).map(|_| ()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Data);
+    }
+
+    #[test]
+    fn a_broken_file_is_a_settings_mistake_that_quotes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keys.json");
+        std::fs::write(&file, r#"{"keys":[{"kty":"oct","k":12345}]}"#).unwrap();
+        let auth = Auth::Jwks {
+            file,
+            algorithm: "EdDSA".into(),
+            issuer: "i".into(),
+            audience: "a".into(),
+        };
+        let failure = keys(&auth, dir.path()).map(|_| ()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Settings);
+        assert!(failure.to_string().contains("is not a JWKS") && !failure.to_string().contains("12345"));
+    }
 }

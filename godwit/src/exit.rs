@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Address = 4,
     /// The log or the store could not be reached at start.
     Unreachable = 5,
-    /// A signal ended it before it was done.
+    /// A second signal ended it, or one before it was ready.
     Interrupted = 130,
 }
 
@@ -31,7 +31,7 @@ Exit codes:
   4    a listen address is in use, or not this machine's
   5    the log or the store could not be reached at start
   6    an fsync failed: what the disk holds is not known any more
-  130  interrupted: a second signal, or a drain that took too long";
+  130  interrupted: a second signal, or one before it was ready";
 
 impl Exit {
     /// The process's exit code.

@@ -6,14 +6,17 @@ mod clock;
 mod exit;
 mod logs;
 mod ops;
+mod serve;
 mod settings;
+mod token;
 mod version;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
-use args::{Arguments, Command, ConfigCommand, SettingsArguments};
+use args::{Arguments, Command, ConfigCommand, ServeArguments, SettingsArguments};
 use exit::{Exit, Failure};
 use settings::{Mistake, Sources};
 
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Serve(arguments) => run_server(arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Config(ConfigCommand::Check(arguments)) => {
             settings::load(&sources(arguments)).map_err(mistaken)?;
             println!("the settings are valid");
@@ -55,6 +60,16 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+fn run_server(arguments: ServeArguments) -> Result<(), Failure> {
+    let settings = settings::load(&sources(arguments.settings)).map_err(mistaken)?;
+    logs::start(&settings.logs);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve::run(settings, arguments.ports_file));
+    // What still blocks has nothing left to lose.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 fn sources(arguments: SettingsArguments) -> Sources {

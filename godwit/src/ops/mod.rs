@@ -6,7 +6,7 @@ mod listener;
 mod process;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -24,8 +24,8 @@ pub(crate) use process::register;
 pub(crate) struct Ops {
     /// Of this process.
     pub(crate) health: Arc<Health>,
-    /// Of every part; complete before it is served.
-    pub(crate) registry: Arc<Registry>,
+    /// Of every part; they register as they start.
+    pub(crate) registry: Arc<Mutex<Registry>>,
 }
 
 /// Answers until `stop` comes.
@@ -67,7 +67,7 @@ async fn ready(State(ops): State<Ops>) -> Response {
 
 async fn metrics(State(ops): State<Ops>) -> Response {
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &ops.registry) {
+    match prometheus_client::encoding::text::encode(&mut text, &ops.registry.lock().unwrap_or_else(PoisonError::into_inner)) {
         Ok(()) => answer("application/openmetrics-text; version=1.0.0; charset=utf-8", text),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -90,7 +90,7 @@ mod tests {
         register(&mut registry);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, Ops { health, registry: Arc::new(registry) }, std::future::pending()));
+        tokio::spawn(serve(listener, Ops { health, registry: Arc::new(Mutex::new(registry)) }, std::future::pending()));
         address
     }
 

@@ -4,37 +4,33 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use proto::limits::ID_BYTES_MAX;
-use proto::v1;
-use storage::log::Partitions;
 
-use super::layers::{BUILT_IN, Effective, Mistake};
-use super::value::Parsed;
-use super::{Auth, Between, LogFormat, Logs, Node, Roles, Settings, Storage};
-
-type Values = BTreeMap<&'static str, Effective>;
+use super::layers::{Effective, Mistake};
+use super::reader::Reader;
+use super::{Auth, Between, LogFormat, Logs, Node, Roles, Settings, Storage, parts};
 
 /// Builds the settings and adds to `mistakes` what is wrong with them.
-pub(crate) fn check(values: &Values, mistakes: &mut Vec<Mistake>) -> Settings {
-    let mut check = Check { values, mistakes };
-    let roles = check.roles();
+pub(crate) fn check(values: &BTreeMap<&'static str, Effective>, mistakes: &mut Vec<Mistake>) -> Settings {
+    let mut read = Reader { values, mistakes };
+    let policy = parts::policy(&read);
     let settings = Settings {
-        storage: check.storage(),
-        node: check.node(roles),
-        partitions: check.partitions(),
-        api: check.between("api.listen", "api.address"),
-        conn_listen: check.listen("conn.listen"),
-        ops_listen: check.listen("ops.listen"),
-        logs: check.logs(),
-        auth: check.auth(),
-        policy: check.policy(),
+        node: read.node(),
+        storage: read.storage(),
+        partitions: parts::partitions(&read),
+        embedded: parts::embedded(&read),
+        conn: parts::conn(&mut read, &policy),
+        logic: parts::logic(&mut read, &policy),
+        api: read.between("api.listen", "api.address"),
+        ops_listen: read.listen("ops.listen"),
+        logs: read.logs(),
+        auth: read.auth(),
     };
-    check.roles_fit_storage(&settings);
-    check.name_is_own(&settings);
-    check.ports_differ(&settings);
-    check.exposure(&settings);
+    read.roles_fit_storage(&settings);
+    read.name_is_own(&settings);
+    read.ports_differ(&settings);
+    read.exposure(&settings);
     settings
 }
 
@@ -45,7 +41,7 @@ impl Settings {
         let remote = matches!(self.storage, Storage::Remote { .. });
         let roles = self.node.roles;
         let all = [
-            (roles.conn, "conn.listen", self.conn_listen),
+            (roles.conn, "conn.listen", self.conn.listen),
             (roles.conn && remote, "node.listen", self.node.push.listen),
             (roles.api && remote, "api.listen", self.api.listen),
             (true, "ops.listen", self.ops_listen),
@@ -54,13 +50,8 @@ impl Settings {
     }
 }
 
-struct Check<'a> {
-    values: &'a Values,
-    mistakes: &'a mut Vec<Mistake>,
-}
-
-impl Check<'_> {
-    fn node(&mut self, roles: Roles) -> Node {
+impl Reader<'_> {
+    fn node(&mut self) -> Node {
         let name = self.text("node.name");
         if name.is_empty() || name.len() > ID_BYTES_MAX || name.chars().any(char::is_control) {
             self.mistake(
@@ -70,10 +61,9 @@ impl Check<'_> {
         }
         Node {
             name,
-            roles,
+            roles: self.roles(),
             data: PathBuf::from(self.text("node.data")),
             push: self.between("node.listen", "node.address"),
-            drain: Duration::from_millis(self.number("node.drain_ms")),
         }
     }
 
@@ -150,13 +140,6 @@ impl Check<'_> {
         None
     }
 
-    fn partitions(&self) -> Partitions {
-        Partitions {
-            messages: self.number_u32("storage.messages_partitions"),
-            timelines: self.number_u32("storage.timelines_partitions"),
-        }
-    }
-
     fn logs(&mut self) -> Logs {
         let level = self.text("logs.level");
         if let Err(error) = level.parse::<tracing_subscriber::EnvFilter>() {
@@ -202,21 +185,6 @@ impl Check<'_> {
         Auth::Development
     }
 
-    fn policy(&self) -> v1::Settings {
-        let device_policy = match self.text("policy.devices").as_str() {
-            "one_per_class" => v1::DevicePolicy::OnePerClass,
-            "one" => v1::DevicePolicy::One,
-            _ => v1::DevicePolicy::All,
-        };
-        v1::Settings {
-            version: self.number("policy.version"),
-            group_members_max: self.number_u32("policy.group_members_max"),
-            device_policy: device_policy.into(),
-            oldest_stays: self.flag("policy.oldest_stays"),
-            devices_per_user_max: self.number_u32("policy.devices_per_user_max"),
-        }
-    }
-
     fn roles_fit_storage(&mut self, settings: &Settings) {
         if matches!(settings.storage, Storage::Embedded(_)) && !settings.node.roles.all() {
             self.mistake(
@@ -229,8 +197,7 @@ impl Check<'_> {
     }
 
     fn name_is_own(&mut self, settings: &Settings) {
-        let built_in = self.values.get("node.name").is_none_or(|name| name.origin == BUILT_IN);
-        if matches!(settings.storage, Storage::Remote { .. }) && built_in {
+        if matches!(settings.storage, Storage::Remote { .. }) && !self.is_set("node.name") {
             self.mistake(
                 "node.name",
                 "is needed with remote storage: a name that no other process has and that stays over restarts".into(),
@@ -273,61 +240,6 @@ impl Check<'_> {
                     ),
                 );
             }
-        }
-    }
-
-    fn mistake(&mut self, key: &str, problem: String) {
-        let origin = self.place(key);
-        self.mistakes.push(Mistake { origin, problem });
-    }
-
-    fn place(&self, key: &str) -> String {
-        match self.values.get(key) {
-            Some(effective) if effective.origin != BUILT_IN => effective.place(key),
-            _ => key.to_owned(),
-        }
-    }
-
-    fn parsed(&self, key: &str) -> &Parsed {
-        &self.values.get(key).expect("every key read here is in the table, by test").value
-    }
-
-    fn text(&self, key: &str) -> String {
-        match self.parsed(key) {
-            Parsed::Text(text) => text.clone(),
-            other => unreachable!("{key} is a text, not {other:?}"),
-        }
-    }
-
-    fn number(&self, key: &str) -> u64 {
-        match self.parsed(key) {
-            Parsed::Number(number) => *number,
-            other => unreachable!("{key} is a number, not {other:?}"),
-        }
-    }
-
-    fn number_u32(&self, key: &str) -> u32 {
-        u32::try_from(self.number(key)).expect("the table's ranges fit")
-    }
-
-    fn flag(&self, key: &str) -> bool {
-        match self.parsed(key) {
-            Parsed::Bool(given) => *given,
-            other => unreachable!("{key} is true or false, not {other:?}"),
-        }
-    }
-
-    fn listen(&self, key: &str) -> SocketAddr {
-        match self.parsed(key) {
-            Parsed::Listen(address) => *address,
-            other => unreachable!("{key} is an address, not {other:?}"),
-        }
-    }
-
-    fn list(&self, key: &str) -> &[String] {
-        match self.parsed(key) {
-            Parsed::List(words) => words,
-            other => unreachable!("{key} is a list, not {other:?}"),
         }
     }
 }

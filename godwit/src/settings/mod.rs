@@ -4,6 +4,8 @@
 
 mod check;
 mod layers;
+mod parts;
+mod reader;
 mod show;
 mod table;
 mod value;
@@ -13,27 +15,38 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use proto::v1;
 use storage::log::Partitions;
 
 pub(crate) use layers::{Mistake, Sources};
 pub(crate) use show::{default_toml, effective_toml};
 
 /// What `serve` goes by. Every value was checked, alone and with the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) node: Node,
     pub(crate) storage: Storage,
     /// Used when the data is created; refused later where it differs from the data's.
     pub(crate) partitions: Partitions,
+    pub(crate) embedded: Embedded,
+    pub(crate) conn: conn::Config,
+    pub(crate) logic: logic::Config,
     pub(crate) api: Between,
-    pub(crate) conn_listen: SocketAddr,
     pub(crate) ops_listen: SocketAddr,
     pub(crate) logs: Logs,
     pub(crate) auth: Auth,
-    pub(crate) policy: v1::Settings,
+}
+
+/// What embedded storage may use; see `storage::embedded::Options`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Embedded {
+    pub(crate) cache_bytes: u64,
+    pub(crate) memtable_bytes: u64,
+    pub(crate) tail_bytes: usize,
+    pub(crate) mailbox_items: usize,
+    pub(crate) mailbox_bytes: usize,
+    pub(crate) producer_bytes: usize,
+    pub(crate) reserve_bytes: u64,
 }
 
 /// The process among its peers.
@@ -43,7 +56,6 @@ pub(crate) struct Node {
     pub(crate) roles: Roles,
     pub(crate) data: PathBuf,
     pub(crate) push: Between,
-    pub(crate) drain: Duration,
 }
 
 /// A port for other processes of this deployment.

@@ -22,7 +22,7 @@ pub(crate) fn default_toml() -> String {
         if !matches!(setting.kind, Kind::Text) {
             comment(&mut out, &format!("Valid: {}.", setting.kind.valid()));
         }
-        let _ = writeln!(out, "{} = {}\n", name(setting.key), setting.built_in().to_toml());
+        let _ = writeln!(out, "{} = {}\n", table::name(setting.key), setting.built_in().to_toml());
     }
     out
 }
@@ -39,7 +39,7 @@ pub(crate) fn effective_toml(sources: &Sources) -> (String, Vec<Mistake>) {
             Parsed::Text(text) => Parsed::Text(masked(text)),
             other => other.clone(),
         };
-        let _ = writeln!(out, "{} = {} # {}", name(setting.key), value.to_toml(), found.origin);
+        let _ = writeln!(out, "{} = {} # {}", table::name(setting.key), value.to_toml(), found.origin);
     }
     (out, super::load(sources).err().unwrap_or_default())
 }
@@ -59,10 +59,6 @@ fn heading(out: &mut String, section: &mut &'static str, key: &'static str) {
         *section = table::section(key);
         let _ = writeln!(out, "{}[{section}]", if out.is_empty() { "" } else { "\n" });
     }
-}
-
-fn name(key: &str) -> &str {
-    key.split_once('.').map_or(key, |(_, name)| name)
 }
 
 fn comment(out: &mut String, text: &str) {

@@ -26,30 +26,30 @@ fn problems(sources: &Sources) -> Vec<String> {
 
 #[test]
 fn a_later_source_wins() {
-    let (_dir, mut sources) = file("[node]\nname = \"file\"\ndrain_ms = 1\n[api]\naddress = \"file:1\"\n");
-    sources.variables = vec![pair("GODWIT_NODE__NAME", "variable"), pair("GODWIT_NODE__DRAIN_MS", "2")];
+    let (_dir, mut sources) = file("[node]\nname = \"file\"\n[conn]\nlinger_ms = 1\n[api]\naddress = \"file:1\"\n");
+    sources.variables = vec![pair("GODWIT_NODE__NAME", "variable"), pair("GODWIT_CONN__LINGER_MS", "2")];
     sources.flags = vec![flag("--name", "node.name", "flag")];
     let (effective, mistakes) = layers::read(&sources);
     assert_eq!(mistakes, []);
     let origin = |key| effective[key].origin.as_str();
     assert_eq!(origin("node.name"), "--name");
-    assert_eq!(origin("node.drain_ms"), "GODWIT_NODE__DRAIN_MS");
+    assert_eq!(origin("conn.linger_ms"), "GODWIT_CONN__LINGER_MS");
     assert!(origin("api.address").ends_with("g.toml"));
     assert_eq!(origin("node.roles"), "built in");
     let settings = load(&sources).unwrap();
     assert_eq!(settings.node.name, "flag");
-    assert_eq!(settings.node.drain.as_millis(), 2);
+    assert_eq!(settings.conn.linger_ms, 2);
     assert_eq!(settings.api.address.as_deref(), Some("file:1"));
 }
 
 #[test]
 fn every_mistake_is_reported_at_once_with_its_place_and_what_is_valid() {
     let (_dir, mut sources) = file(
-        "top = 1\n[node]\nnmae = \"x\"\ndrain_ms = \"soon\"\n[storage]\nlog = \"kafka://h:1\"\n[atuh]\n",
+        "top = 1\n[node]\nnmae = \"x\"\n[conn]\nlinger_ms = \"soon\"\nidle_timeout_ms = 50000\n[storage]\nlog = \"kafka://h:1\"\n[atuh]\n",
     );
     sources.variables = vec![
         pair("GODWIT_OPS__LISTEN", "everywhere"),
-        pair("GODWIT_NODE_DRAIN_MS", "3"),
+        pair("GODWIT_CONN_LINGER_MS", "3"),
         pair("GODWIT_PORT_7100_TCP", "a platform's, not ours"),
         pair("HOME", "/"),
     ];
@@ -58,11 +58,12 @@ fn every_mistake_is_reported_at_once_with_its_place_and_what_is_valid() {
     let place = sources.file.unwrap().display().to_string();
     let expected = [
         format!("{place}:atuh: there is no such setting"),
-        format!("{place}:node.drain_ms: \"soon\" is not valid; valid is a whole number from 0 to 600000"),
+        format!("{place}:conn.linger_ms: \"soon\" is not valid; valid is a whole number from 0 to 60000"),
         format!("{place}:node.nmae: there is no such setting; did you mean node.name?"),
+        format!("{place}:conn.idle_timeout_ms: idle_timeout_ms is not above twice heartbeat_max_ms"),
         format!("{place}:top: there is no such setting"),
         "GODWIT_OPS__LISTEN: \"everywhere\" is not valid; valid is an IP address and a port".into(),
-        "GODWIT_NODE_DRAIN_MS: there is no such setting; did you mean GODWIT_NODE__DRAIN_MS?".into(),
+        "GODWIT_CONN_LINGER_MS: there is no such setting; did you mean GODWIT_CONN__LINGER_MS?".into(),
         "--roles: \"conn,cook\" is not valid; valid is one or more of conn, logic, api".into(),
         format!("storage.store: is embedded and {place}:storage.log is remote"),
     ];
@@ -82,7 +83,11 @@ fn the_documentation_parses_back_to_the_built_in_values() {
         assert_eq!(effective[setting.key].value, setting.built_in(), "{}", setting.key);
         assert!(effective[setting.key].origin.ends_with("g.toml"), "{} is missing", setting.key);
     }
-    assert_eq!(load(&sources), load(&Sources::default()));
+    let built_in = load(&Sources::default()).unwrap();
+    assert_eq!(format!("{:?}", load(&sources).unwrap()), format!("{built_in:?}"));
+    let conn = conn::Config { node: "godwit".into(), ..conn::Config::default() };
+    assert_eq!(format!("{:?}", built_in.conn), format!("{conn:?}"));
+    assert_eq!(built_in.logic, logic::Config { settings: built_in.logic.settings.clone(), ..logic::Config::new("godwit") });
 }
 
 #[test]
