@@ -165,12 +165,16 @@ impl Metrics {
             stream: queue(QueueName::Stream),
             store_retries: self.store_retries.clone(),
             marks: Share::of(self.marks.clone()),
-            pages: self.pages.clone(),
             step: self.step.0.get_or_create_owned(&label),
             put: self.put.0.get_or_create_owned(&label),
             durable: self.durable.0.get_or_create_owned(&label),
             flush: self.flush.0.get_or_create_owned(&label),
         }
+    }
+
+    /// Syncs answered.
+    pub(crate) fn pages(&self) -> Counter {
+        self.pages.clone()
     }
 
     /// The part that concerns one stream.
@@ -197,7 +201,6 @@ pub(crate) struct RunMetrics {
     pub(crate) stream: QueueMetrics,
     pub(crate) store_retries: Counter,
     pub(crate) marks: Share,
-    pub(crate) pages: Counter,
     pub(crate) step: Histogram,
     pub(crate) put: Histogram,
     pub(crate) durable: Histogram,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use proto::close::Close;
 use proto::{Code, Fault, UserId, v1};
 use storage::log::Partition;
@@ -52,6 +53,7 @@ pub(super) struct Active {
     parts: Arc<Parts>,
     streams: Streams,
     pages: JoinSet<()>,
+    answered: Counter,
     declared: BTreeSet<(String, u64)>,
 }
 
@@ -70,7 +72,8 @@ impl Active {
         };
         let hail = Hail { partition, term, owner: config.node.clone() };
         let streams = Streams::new(hail, parts.dial.clone(), caps, events, parts.metrics.clone());
-        Self { parts, streams, pages: JoinSet::new(), declared: BTreeSet::new() }
+        let answered = parts.metrics.pages();
+        Self { parts, streams, pages: JoinSet::new(), answered, declared: BTreeSet::new() }
     }
 
     /// Follows the node table; the nodes that are gone and that it has not been told of before.
@@ -153,13 +156,14 @@ impl Active {
     }
 
     fn page(&mut self, ask: Ask, extent: Extent) {
-        let parts = self.parts.clone();
+        let (parts, answered) = (self.parts.clone(), self.answered.clone());
         self.pages.spawn(async move {
             let Ok(_room) = parts.pages.acquire().await else { return };
             let answer = sync::answer(&*parts.store, &ask.user, &ask.ask, extent).await;
             let down = v1::Down { down: Some(Kind::SyncAnswer(answer)) };
             // A stream that broke answers its asks itself.
             let _ = tokio::time::timeout(SEND_WITHIN, ask.down.send(down)).await;
+            answered.inc();
         });
     }
 }

@@ -12,6 +12,7 @@ use proto::{Code, Fault, Tick, UserId, v1};
 use storage::log::{Partition, Topic};
 use storage::tables::{Checkpoint, EntryRow, SessionWrite, StoredUser, UserWrite};
 use tokio::sync::{mpsc, watch};
+use tracing::info;
 use v1::timeline_record::Record;
 
 use super::active::{Active, Ask, Visible};
@@ -162,7 +163,7 @@ impl Run {
             let done = tokio::select! {
                 batch = self.fetch.next(), if may_fetch => batch.map(|batch| self.batch = batch.into()).map_err(End::from),
                 rows = self.loading.done() => self.loaded(rows),
-                staged = self.putting.done() => { self.put(staged); Ok(()) }
+                staged = self.putting.done() => self.put(staged),
                 () = self.emit.reported() => Ok(()),
                 Some(event) = self.events.recv(), if may_hear => self.heard(event),
                 Ok(()) = self.nodes.changed() => self.follow(),
@@ -408,7 +409,10 @@ impl Run {
     fn heard(&mut self, event: StreamEvent) -> Result<(), End> {
         match event {
             StreamEvent::Roster { node, roster } => self.rosters.push_back((node, roster)),
-            StreamEvent::Refused { term: _ } => return Err(End::Superseded),
+            StreamEvent::Refused { term } => {
+                info!(partition = self.partition, term, own = self.ownership.term().map(|t| t.0), "refused by a node");
+                return Err(End::Superseded);
+            }
             StreamEvent::Ask { node, ask, down } => self.asked(node, ask, down),
         }
         Ok(())
