@@ -1,0 +1,202 @@
+//! What a process that dies leaves behind: killed in the middle of its work, and stopped by a failed
+//! fsync. The process that dies is this test binary, run again as `dying_process`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![cfg(feature = "embedded")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::{Tick, UserId};
+use storage::embedded::{self, EXIT_FSYNC, Embedded, Options};
+use storage::log::{Append, AppendError, Partitions, Report, Tag, Topic};
+use storage::tables::{Checkpoint, EntryRow};
+
+const PARTITIONS: Partitions = Partitions { messages: 4, timelines: 1 };
+const DIRECTORY: &str = "GODWIT_TEST_DIRECTORY";
+
+fn open(dir: &Path) -> Embedded {
+    embedded::open(dir, Options::new(PARTITIONS)).unwrap()
+}
+
+/// What the record at an offset says.
+fn record(partition: u32, offset: u64) -> Bytes {
+    Bytes::from(format!("{partition}/{offset}/{}", "x".repeat(usize::try_from(offset % 700).unwrap())))
+}
+
+fn entry(seq: u64) -> EntryRow {
+    let user = UserId::new("ann").unwrap();
+    EntryRow { user, seq, at: Tick(seq), row: Bytes::from(format!("entry {seq}")) }
+}
+
+/// Says on stdout what it is told, so that it is known after the death.
+struct Aloud;
+
+impl Report for Aloud {
+    fn reported(&self, outcomes: &[(Tag, Result<(), AppendError>)]) {
+        let mut lines = String::new();
+        for (Tag(partition, offset), result) in outcomes {
+            if result.is_ok() {
+                lines.push_str(&format!("reported {partition} {offset}\n"));
+            }
+        }
+        std::io::stdout().write_all(lines.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "the process that the other tests let die"]
+fn dying_process() {
+    let Ok(dir) = std::env::var(DIRECTORY) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let data = open(Path::new(&dir));
+    let (log, store) = (data.log(), data.store());
+    println!("ready");
+    runtime.spawn(async move {
+        let last = store.checkpoints().load(Topic::Timelines, 0).await.unwrap();
+        for seq in last.map_or(0, |c| c.offset) + 1.. {
+            store.timelines().put(vec![entry(seq)]).await.unwrap();
+            let checkpoint = Checkpoint { offset: seq, tick: Tick(seq), state: Bytes::new() };
+            store.checkpoints().save(Topic::Timelines, 0, checkpoint).await.unwrap();
+            println!("stored 0 {seq}");
+        }
+    });
+    let producer = log.producer(500, Arc::new(Aloud)).unwrap();
+    let end = |partition| runtime.block_on(log.bounds(Topic::Messages, partition)).unwrap().1;
+    let mut next: Vec<u64> = (0..PARTITIONS.messages).map(end).collect();
+    for partition in (0..PARTITIONS.messages).cycle() {
+        let offset = &mut next[partition as usize];
+        let tag = Tag(u64::from(partition), *offset);
+        match producer.append(Topic::Messages, partition, record(partition, *offset), tag) {
+            Append::Queued => *offset += 1,
+            Append::Refused => std::thread::yield_now(),
+        }
+    }
+}
+
+struct Dying {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+/// Starts it, and waits until its data is open.
+fn start(dir: &Path) -> Dying {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "dying_process", "--ignored", "--nocapture"]).env(DIRECTORY, dir);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("ready")), "it never opened its data");
+    Dying { child, lines }
+}
+
+/// The highest number of each partition, and of the entries, that it said it had.
+#[derive(Default)]
+struct Said {
+    records: [u64; PARTITIONS.messages as usize],
+    entries: u64,
+}
+
+impl Said {
+    /// False for a line cut off by the death.
+    fn hear(&mut self, line: &str) -> bool {
+        let mut words = line.split(' ');
+        let (what, partition, number) = (words.next(), words.next(), words.next());
+        let Some(Ok(number)) = number.map(str::parse::<u64>) else { return false };
+        match (what, partition) {
+            (Some("reported"), Some(partition)) => {
+                let said = &mut self.records[partition.parse::<usize>().unwrap()];
+                *said = number.max(*said);
+                true
+            }
+            (Some("stored"), Some(_)) => {
+                self.entries = number.max(self.entries);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Everything said is there: every offset once, each with its own record, and every entry.
+async fn check(dir: &Path, said: &Said) {
+    let data = open(dir);
+    let log = data.log();
+    for (partition, said) in (0..PARTITIONS.messages).zip(said.records) {
+        let (first, next) = log.bounds(Topic::Messages, partition).await.unwrap();
+        assert!(first == 0 && next > said, "{said} was reported, the log ends at {next}");
+        let mut reader = log.reader(Topic::Messages, partition, 0).await.unwrap();
+        let mut offset = 0;
+        while offset < next {
+            for found in reader.next(1_000).await.unwrap() {
+                assert_eq!((found.offset, found.bytes), (offset, record(partition, offset)));
+                offset += 1;
+            }
+        }
+    }
+    let store = data.store();
+    let user = UserId::new("ann").unwrap();
+    let saved = store.checkpoints().load(Topic::Timelines, 0).await.unwrap().map_or(0, |c| c.offset);
+    assert!(saved >= said.entries, "checkpoint {} was answered, {saved} is there", said.entries);
+    let count = usize::try_from(saved).unwrap();
+    let entries = store.timelines().after(&user, 0, count).await.unwrap();
+    assert!(entries.iter().zip(1..).all(|(found, seq)| *found == entry(seq)));
+    assert_eq!(entries.len(), count, "a checkpoint passed an entry");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_nothing_reported_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut said = Said::default();
+    for round in 1..=5_u32 {
+        let mut dying = start(dir.path());
+        let mut left = round * 700;
+        while left > 0 {
+            let line = dying.lines.next().expect("it ended by itself").unwrap();
+            said.hear(&line);
+            left -= 1;
+        }
+        dying.child.kill().unwrap();
+        for line in dying.lines.map_while(Result::ok) {
+            said.hear(&line);
+        }
+        dying.child.wait().unwrap();
+        assert!(said.entries > 0 && said.records.iter().all(|n| *n > 0), "it died too early");
+        check(dir.path(), &said).await;
+    }
+}
+
+/// `strace` makes every fsync of a running process fail. None where that is not possible.
+fn fail_fsyncs(pid: u32) -> Option<Child> {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "-p", &pid.to_string()]);
+    let mut strace = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok()?;
+    let mut lines = BufReader::new(strace.stderr.take()?).lines();
+    if lines.any(|line| line.is_ok_and(|line| line.contains("attached"))) {
+        std::thread::spawn(move || lines.for_each(drop));
+        return Some(strace);
+    }
+    let _ = strace.wait();
+    None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_fsync_ends_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dying = start(dir.path());
+    let Some(mut strace) = fail_fsyncs(dying.child.id()) else {
+        println!("left out: a failed fsync (strace is missing, or may not attach here)");
+        dying.child.kill().unwrap();
+        dying.child.wait().unwrap();
+        return;
+    };
+    let mut said = Said::default();
+    for line in dying.lines.map_while(Result::ok) {
+        said.hear(&line);
+    }
+    assert_eq!(dying.child.wait().unwrap().code(), Some(EXIT_FSYNC));
+    strace.wait().unwrap();
+    check(dir.path(), &said).await;
+}

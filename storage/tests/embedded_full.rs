@@ -1,0 +1,167 @@
+//! A full disk: refused with a typed error, nothing reported is lost, and it goes on in place once there
+//! is room. On a small tmpfs; left out, by name, where mounting is not permitted.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![cfg(all(feature = "embedded", feature = "conformance"))]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::{Tick, UserId};
+use storage::conformance::log::{end, read};
+use storage::conformance::reports::Reports;
+use storage::embedded::{self, Embedded, Options};
+use storage::log::{Append, AppendError, Log, Partitions, Producer, Tag, Topic};
+use storage::tables::{EntryRow, StoreError};
+
+const MIB: usize = 1024 * 1024;
+
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn mount(mib: usize) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(dir.path());
+        let mounted = mount.status().is_ok_and(|status| status.success());
+        if !mounted {
+            println!("left out: a full disk (mounting is not permitted here)");
+        }
+        mounted.then_some(Self(dir))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn ballast(&self, bytes: usize) {
+        std::fs::write(self.0.path().join("ballast"), vec![1; bytes]).unwrap();
+    }
+
+    fn drop_ballast(&self) {
+        std::fs::remove_file(self.0.path().join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+fn open(dir: &Path, reserve_bytes: usize) -> Embedded {
+    let mut options = Options::new(Partitions { messages: 2, timelines: 2 });
+    options.reserve_bytes = reserve_bytes as u64;
+    options.on_fatal = Arc::new(|fatal| panic!("a full disk is not fatal: {fatal}"));
+    embedded::open(dir, options).unwrap()
+}
+
+fn record(n: u64) -> Bytes {
+    Bytes::from([&n.to_be_bytes()[..], &[5; 20_000]].concat())
+}
+
+/// Appends one record, and waits for what it came to.
+async fn append(producer: &dyn Producer, reports: &Reports, n: u64) -> Result<(), AppendError> {
+    let before = reports.so_far().len();
+    assert_eq!(producer.append(Topic::Messages, 0, record(n), Tag(0, n)), Append::Queued);
+    let outcome = reports.wait(before + 1).await[before];
+    assert_eq!(outcome.0, Tag(0, n));
+    outcome.1
+}
+
+fn entry(seq: u64) -> EntryRow {
+    let user = UserId::new("ann").unwrap();
+    EntryRow { user, seq, at: Tick(seq), row: Bytes::from(vec![3; 5_000]) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_the_reserve_writes_are_refused_and_reads_go_on() {
+    let Some(disk) = Tmpfs::mount(16) else { return };
+    let data = open(&disk.data(), 6 * MIB);
+    let (log, store) = (data.log(), data.store());
+    let reports = Reports::new();
+    let producer = log.producer(100, reports.clone()).unwrap();
+    let user = UserId::new("ann").unwrap();
+    assert_eq!(append(&*producer, &reports, 0).await, Ok(()));
+    store.timelines().put(vec![entry(1)]).await.unwrap();
+
+    disk.ballast(11 * MIB);
+    assert_eq!(append(&*producer, &reports, 1).await, Err(AppendError::Rejected));
+    let refused = store.timelines().put(vec![entry(2)]).await;
+    assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+    assert_eq!(store.timelines().after(&user, 0, 10).await.unwrap(), [entry(1)]);
+    let mut reader = log.reader(Topic::Messages, 0, 0).await.unwrap();
+    assert_eq!(read(&mut *reader, 1).await[0].bytes, record(0));
+    log.trim(Topic::Messages, 0, 1).await.unwrap();
+
+    disk.drop_ballast();
+    assert_eq!(append(&*producer, &reports, 2).await, Ok(()));
+    store.timelines().put(vec![entry(2)]).await.unwrap();
+    assert_eq!(store.timelines().after(&user, 0, 10).await.unwrap(), [entry(1), entry(2)]);
+    assert_eq!(read(&mut *reader, 1).await[0].bytes, record(2));
+}
+
+/// Without a reserve the engine itself runs into the end of the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_full_to_the_last_byte_is_recovered_from_in_place() {
+    let Some(disk) = Tmpfs::mount(8) else { return };
+    let data = open(&disk.data(), 0);
+    let (log, store) = (data.log(), data.store());
+    let reports = Reports::new();
+    let producer = log.producer(100, reports.clone()).unwrap();
+    let user = UserId::new("ann").unwrap();
+    store.timelines().put(vec![entry(1)]).await.unwrap();
+    let mut good = Vec::new();
+    let mut n = 0;
+    for ballast in [3 * MIB, 3 * MIB / 2] {
+        disk.ballast(ballast);
+        loop {
+            n += 1;
+            match append(&*producer, &reports, n).await {
+                Ok(()) => good.push(n),
+                Err(error) => break assert_eq!(error, AppendError::Rejected),
+            }
+            assert!(n < 2_000, "the disk never filled up");
+        }
+        let refused = store.timelines().put(vec![entry(2)]).await;
+        assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+        disk.drop_ballast();
+        let recovered = async {
+            loop {
+                n += 1;
+                if append(&*producer, &reports, n).await.is_ok() {
+                    return good.push(n);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), recovered)
+            .await
+            .expect("it recovers when there is room");
+    }
+    store.timelines().put(vec![entry(2)]).await.unwrap();
+    check(&*log, &good, n).await;
+    drop((producer, log, store, data));
+
+    let data = open(&disk.data(), 0);
+    check(&*data.log(), &good, n).await;
+    assert_eq!(data.store().timelines().after(&user, 0, 9).await.unwrap(), [entry(1), entry(2)]);
+}
+
+/// What was reported as good is there, once, in order; what was refused may be, but then only once too.
+async fn check(log: &dyn Log, good: &[u64], last: u64) {
+    let count = end(log, Topic::Messages, 0).await;
+    let mut reader = log.reader(Topic::Messages, 0, 0).await.unwrap();
+    let records = read(&mut *reader, usize::try_from(count).unwrap()).await;
+    let numbers: Vec<_> =
+        records.iter().map(|r| u64::from_be_bytes(*r.bytes.first_chunk().unwrap())).collect();
+    assert!(numbers.windows(2).all(|w| w[0] < w[1]), "{numbers:?}");
+    assert!(numbers.iter().all(|n| *n <= last));
+    assert!(records.iter().zip(&numbers).all(|(found, n)| found.bytes == record(*n)));
+    let missing: Vec<_> = good.iter().filter(|n| !numbers.contains(n)).collect();
+    assert!(missing.is_empty(), "reported, yet not there: {missing:?}");
+}

@@ -1,0 +1,99 @@
+//! How fast the embedded log appends, beside a bare append + fdatasync loop in the same run:
+//! `cargo test --release -p storage --test embedded_rate -- --ignored --nocapture`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    reason = "a measurement in a test"
+)]
+#![cfg(feature = "embedded")]
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use storage::embedded::{self, Options};
+use storage::log::{Append, AppendError, Log, Partitions, Report, Tag, Topic};
+
+const RECORD: [u8; 100] = [7; 100];
+const TIME: Duration = Duration::from_secs(3);
+
+/// Rows a second of appends of `batch` rows, each followed by an fdatasync.
+fn bare(dir: &Path, batch: usize) -> f64 {
+    let mut file = File::create(dir.join("bare")).unwrap();
+    let rows = RECORD.repeat(batch);
+    let (start, mut count) = (Instant::now(), 0);
+    while start.elapsed() < TIME {
+        file.write_all(&rows).unwrap();
+        file.sync_data().unwrap();
+        count += batch;
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+#[derive(Default)]
+struct Counted {
+    good: AtomicU64,
+    slices: AtomicU64,
+    turn: Mutex<()>,
+    told: Condvar,
+}
+
+impl Report for Counted {
+    fn reported(&self, outcomes: &[(Tag, Result<(), AppendError>)]) {
+        assert!(outcomes.iter().all(|(_, result)| result.is_ok()));
+        self.good.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+        self.slices.fetch_add(1, Ordering::Relaxed);
+        drop(self.turn.lock().unwrap());
+        self.told.notify_one();
+    }
+}
+
+/// Rows a second, and rows a slice, with at most `window` rows in flight.
+fn godwit(log: &dyn Log, window: usize) -> (f64, f64) {
+    let counted = Arc::new(Counted::default());
+    let producer = log.producer(window, counted.clone()).unwrap();
+    let record = Bytes::from_static(&RECORD);
+    let (start, mut queued) = (Instant::now(), 0_u64);
+    while start.elapsed() < TIME {
+        let partition = u32::try_from(queued % 64).unwrap();
+        match producer.append(Topic::Messages, partition, record.clone(), Tag(0, queued)) {
+            Append::Queued => queued += 1,
+            Append::Refused => {
+                let turn = counted.turn.lock().unwrap();
+                drop(counted.told.wait_timeout(turn, Duration::from_millis(1)).unwrap());
+            }
+        }
+    }
+    while counted.good.load(Ordering::Relaxed) < queued {
+        std::thread::yield_now();
+    }
+    let slices = counted.slices.load(Ordering::Relaxed);
+    (queued as f64 / start.elapsed().as_secs_f64(), queued as f64 / slices as f64)
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn appends_beside_a_bare_loop() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let data =
+        embedded::open(&dir.path().join("data"), Options::new(Partitions { messages: 64, timelines: 64 }))
+            .unwrap();
+    let log = data.log();
+    for round in 0..2 {
+        for window in [1, 100, 1_000, 10_000] {
+            let bare = bare(dir.path(), window);
+            let (rate, slice) = godwit(&*log, window);
+            let ratio = rate / bare;
+            println!(
+                "round {round}, {window:>6} in flight: bare {bare:>9.0} rows/s, log {rate:>9.0} rows/s in \
+                 slices of {slice:.0}, ratio {ratio:.2}"
+            );
+        }
+    }
+}
