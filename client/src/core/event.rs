@@ -106,6 +106,9 @@ pub enum Cause {
     /// What came is not the protocol.
     #[error("the server does not speak the protocol: {0}")]
     Protocol(&'static str),
+    /// What has to be stored cannot be; the client has ended.
+    #[error("the store failed: {0}")]
+    Store(String),
     /// The app wanted it.
     #[error("closed")]
     App,

@@ -241,12 +241,17 @@ impl Device {
         }
     }
 
+    /// Stores the cursor now rather than soon.
+    pub fn flush(&mut self) {
+        self.cursor.flush();
+        self.write_cursor();
+    }
+
     /// Ends the link for good. What is not acknowledged stays in the store.
     pub fn close(&mut self, now: Millis) {
         if !self.closed {
             self.closed = true;
-            self.cursor.flush();
-            self.write_cursor();
+            self.flush();
             self.end(now, Cause::App, session::Again::Never);
         }
     }
@@ -330,6 +335,12 @@ impl Device {
         self.writes.iter().any(|change| !matches!(change, Change::Done(_)))
     }
 
+    /// Whether `poll_write` has anything.
+    #[must_use]
+    pub fn has_writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
     /// What to do with the link.
     pub fn poll_link(&mut self) -> Option<LinkAction> {
         if std::mem::take(&mut self.disconnect) {
@@ -384,6 +395,12 @@ impl Device {
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(&self.link, Link::Up(wire) if wire.session.is_some())
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// How many sends are not acknowledged.

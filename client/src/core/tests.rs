@@ -8,6 +8,7 @@ use crate::outbox::{Number, Sent};
 use v1::server_frame::Frame as Down;
 
 const HEARTBEAT_MS: u64 = 1_000;
+const HEARTBEAT: u32 = 1_000;
 
 /// A device with its store and a clock; what it writes is taken frame by frame.
 struct Script {
@@ -50,7 +51,7 @@ impl Script {
     fn sign_in(&mut self, mut result: v1::SignInResult) {
         self.epoch += 1;
         result.epoch = self.epoch;
-        (result.heartbeat_min_ms, result.heartbeat_max_ms) = (HEARTBEAT_MS as u32, HEARTBEAT_MS as u32);
+        (result.heartbeat_min_ms, result.heartbeat_max_ms) = (HEARTBEAT, HEARTBEAT);
         let head = result.head;
         self.tell(0, Down::SignInResult(result));
         assert_eq!(self.device.poll_event(), Some(Event::Connected { epoch: self.epoch, head }));
@@ -244,7 +245,7 @@ fn the_window_holds() {
     let sends = script.sends();
     assert_eq!(sends.len(), 3);
     script.error(0, Code::OutOfOrder);
-    script.wait(60_000.min(HEARTBEAT_MS));
+    script.wait(HEARTBEAT_MS);
     assert_eq!(script.said(), [], "also when everything is to go again");
     script.tell(sends[0].0, Down::SendAck(v1::SendAck {}));
     assert_eq!(script.said(), [(1, 2, s("1"))], "one left, one goes; lowest first");
@@ -414,7 +415,7 @@ fn a_new_device_begins_where_it_was_told_to() {
         let mut script = Script::of(Saved::default(), start);
         script.connect();
         script.sign_in(result.clone());
-        assert_eq!(script.saved.cursor, None.or(Some(at)), "{start:?}: chosen once, so stored at once");
+        assert_eq!(script.saved.cursor, Some(at), "{start:?}: chosen once, so stored at once");
         let frame = script.next().unwrap().frame;
         assert_eq!(frame, Some(Frame::Ack(v1::Ack { seq: at })));
         assert_eq!(script.sync().unwrap().1, at);

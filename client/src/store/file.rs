@@ -273,10 +273,11 @@ mod tests {
     fn journal() -> (Vec<u8>, Vec<(usize, Saved)>) {
         let dir = tempfile::tempdir().unwrap();
         let mut file = open(dir.path()).unwrap();
-        let mut states = vec![(file.bytes as usize, file.saved())];
+        let state = |file: &File| (usize::try_from(file.bytes).unwrap(), file.saved());
+        let mut states = vec![state(&file)];
         for commit in commits() {
             file.commit(&commit).unwrap();
-            states.push((file.bytes as usize, file.saved()));
+            states.push(state(&file));
         }
         (fs::read(dir.path().join("journal")).unwrap(), states)
     }
