@@ -7,6 +7,27 @@
 
 pub mod session;
 
+mod call;
 mod clock;
+mod codec;
+mod config;
+mod cursors;
+mod downlink;
+mod mailbox;
+mod metrics;
+mod node;
+mod outbox;
+mod reactor;
+mod roster;
+mod table;
+mod uplink;
+mod verify;
+mod wheel;
 
+pub use call::{CallRequest, Reply};
 pub use clock::Now;
+pub use config::Config;
+pub use node::{Node, StartError, Unready};
+pub use outbox::{Caps, Flushed, Outbox, Verdict};
+pub use verify::Keys;
+pub use wheel::Wheel;

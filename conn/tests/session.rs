@@ -253,7 +253,7 @@ fn acks_leave_in_the_order_of_the_sends() {
     let mut peer = Peer::signed_in();
     for n in 1..=3 {
         peer.send(10 + n, C::Send(text("bob", 100, n)));
-        peer.expect_append(Appended::Send(n as u32));
+        peer.expect_append(Appended::Send(u32::try_from(n).unwrap()));
     }
     peer.report(2, Ok(()));
     peer.expect_nothing();

@@ -224,7 +224,7 @@ impl Session {
             (State::Fresh, Some(Frame::SignIn(sign_in))) => self.sign_in(rules, id, sign_in, out),
             (State::Fresh, _) => self.not_signed_in(rules, id, out),
             (State::Verifying(_), _) | (_, Some(Frame::SignIn(_))) => {
-                self.kick(rules, Close::OutOfState, out)
+                self.kick(rules, Close::OutOfState, out);
             }
             (_, Some(Frame::Ping(_))) => {
                 out.push(write(id, server_frame::Frame::Pong(v1::Pong::default())));

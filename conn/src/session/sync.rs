@@ -57,7 +57,8 @@ impl Session {
     pub(super) fn ask(&mut self, rules: &Rules, id: u64, sync: &v1::Sync, out: &mut Vec<Action>) {
         let Some(identity) = &self.identity else { return };
         if self.sync != 0 {
-            return out.push(error(id, &Fault::new(Code::Busy, "one sync at a time"), None));
+            out.push(error(id, &Fault::new(Code::Busy, "one sync at a time"), None));
+            return;
         }
         let ask = v1::SyncAsk {
             link: Some(self.link_ref(rules)),
@@ -74,7 +75,8 @@ impl Session {
         let Some(identity) = &self.identity else { return };
         if self.calls >= rules.calls_max {
             let fault = Fault::new(Code::Busy, format!("{} calls at a time", rules.calls_max));
-            return out.push(error(id, &fault, None));
+            out.push(error(id, &fault, None));
+            return;
         }
         self.calls += 1;
         let call = v1::LinkCall {

@@ -1,0 +1,120 @@
+//! Accepting links: a budget for each turn, a cap for each address, and a pause where descriptors end.
+
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, Shutdown};
+
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use proto::close::Close;
+use proto::frame;
+use proto::v1::{self, server_frame};
+
+use super::Reactor;
+use crate::session::Session;
+use crate::table::{Guest, Link};
+
+/// Links accepted in one turn.
+const BUDGET: usize = 256;
+/// How long no link is accepted after descriptors or memory ran out, in ms.
+const PAUSE_MS: u64 = 100;
+
+impl Reactor {
+    pub(super) fn accept(&mut self) {
+        for _ in 0..BUDGET {
+            if !self.acceptable || self.now.ms < self.accept_ms {
+                return;
+            }
+            self.accept_one();
+        }
+    }
+
+    /// Takes every waiting link, to turn it away, and closes the listener.
+    pub(super) fn close_listener(&mut self) {
+        self.acceptable = true;
+        while self.acceptable && self.accept_ms <= self.now.ms {
+            self.accept_one();
+        }
+        if let Some(mut listener) = self.listener.take() {
+            let _ = self.poll.registry().deregister(&mut listener);
+        }
+        self.acceptable = false;
+    }
+
+    fn accept_one(&mut self) {
+        let Some(listener) = &self.listener else {
+            self.acceptable = false;
+            return;
+        };
+        match listener.accept() {
+            Ok((stream, address)) => self.admit(stream, address.ip()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.acceptable = false,
+            // Of the one link that was to be accepted.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "no link is accepted for a moment");
+                self.parts.metrics.accept("paused");
+                self.accept_ms = self.now.ms + PAUSE_MS;
+            }
+        }
+    }
+
+    fn admit(&mut self, mut stream: TcpStream, address: IpAddr) {
+        let refusal = if self.drain.is_some() || self.rules.incarnation == 0 {
+            Some((Close::GoingAway, "not_ready"))
+        } else if self
+            .guests
+            .get(&address)
+            .is_some_and(|n| *n >= self.parts.config.unauthenticated_per_address_max)
+        {
+            Some((Close::Overloaded, "too_many_of_address"))
+        } else if self.table.is_full() {
+            Some((Close::Overloaded, "full"))
+        } else {
+            None
+        };
+        if let Some((close, outcome)) = refusal {
+            self.parts.metrics.accept(outcome);
+            return turn_away(&mut stream, close);
+        }
+        let _ = stream.set_nodelay(true);
+        let guest = Some(Box::new(Guest { address, bytes: 0 }));
+        let now = self.now;
+        let slot = self.table.insert(|number| Link::new(stream, Session::new(number, now), guest));
+        let Some(slot) = slot else { return };
+        *self.guests.entry(address).or_default() += 1;
+        self.parts.metrics.accept("accepted");
+        self.register(slot);
+    }
+
+    fn register(&mut self, slot: u32) {
+        let Some(link) = self.table.get_mut(slot) else { return };
+        let token = Token(usize::try_from(slot).unwrap_or(usize::MAX));
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().register(&mut link.stream, token, interest) {
+            Ok(()) => self.arm(slot),
+            Err(error) => {
+                tracing::warn!(%error, "a link cannot be polled");
+                self.accept_ms = self.now.ms + PAUSE_MS;
+                self.remove(slot);
+            }
+        }
+    }
+
+    /// A link is a guest no more: it signed in, or it went.
+    pub(super) fn forget_guest(&mut self, address: IpAddr) {
+        if let Some(count) = self.guests.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.guests.remove(&address);
+            }
+        }
+    }
+}
+
+/// Says why, as far as the socket takes it at once.
+fn turn_away(stream: &mut TcpStream, close: Close) {
+    let kick = v1::Kick { code: close.number(), reason: close.name().into(), after_ms: 0 };
+    let frame = v1::ServerFrame { reply_to: 0, frame: Some(server_frame::Frame::Kick(kick)) };
+    let _ = stream.write(&frame::to_bytes(&frame));
+    let _ = stream.shutdown(Shutdown::Write);
+}

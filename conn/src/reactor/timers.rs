@@ -1,0 +1,88 @@
+//! Deadlines of links, and the cursors that are due.
+
+use proto::close::Close;
+use proto::partition::Partition;
+use proto::v1;
+use storage::log::Topic;
+
+use super::Reactor;
+use crate::cursors;
+use crate::table::Link;
+use crate::uplink::Purpose;
+
+/// Deadlines of one turn.
+const BUDGET: usize = 4_096;
+/// Partitions whose cursors are saved in one turn.
+const SAVES: usize = 4;
+
+impl Reactor {
+    pub(super) fn fire_deadlines(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(self.now.ms, BUDGET, &mut due);
+        for slot in due.drain(..) {
+            self.fire(slot);
+        }
+        self.due = due;
+    }
+
+    /// Sets the link's entry in the wheel to the earliest of its deadlines. Later ones are found when that
+    /// one fires: a frame that is heard moves nothing.
+    pub(super) fn arm(&mut self, slot: u32) {
+        if let Some(due_ms) = self.table.get(slot).and_then(|link| self.due_ms(link)) {
+            self.wheel.arm(slot, due_ms);
+        }
+    }
+
+    fn fire(&mut self, slot: u32) {
+        let Some(link) = self.table.get_mut(slot) else { return };
+        if link.is_closing() && link.drop_ms <= self.now.ms {
+            return self.remove(slot);
+        }
+        let stalled_ms = link.outbox.as_ref().map_or(0, |outbox| outbox.stalled_ms);
+        let stall_ms = self.parts.config.write_stall_timeout_ms;
+        if !link.is_closing() && stalled_ms != 0 && stalled_ms + stall_ms <= self.now.ms {
+            self.abandon(slot, Close::WriteStall);
+        } else if let Some((_, kind)) = link.session.deadline(&self.rules) {
+            link.session.on_deadline(&self.rules, self.now, kind, &mut self.actions);
+        }
+        self.perform(slot);
+        self.arm(slot);
+    }
+
+    fn due_ms(&self, link: &Link) -> Option<u64> {
+        if link.is_closing() {
+            return Some(link.drop_ms);
+        }
+        let stalled_ms = link.outbox.as_ref().map(|outbox| outbox.stalled_ms).filter(|ms| *ms != 0);
+        let stall = stalled_ms.map(|ms| ms + self.parts.config.write_stall_timeout_ms);
+        let session = link.session.deadline(&self.rules).map(|(ms, _)| ms);
+        stall.into_iter().chain(session).min()
+    }
+
+    pub(super) fn save_cursors(&mut self) {
+        for _ in 0..SAVES {
+            let Some((partition, links)) = self.cursors.due_links(self.now.ms) else { break };
+            let table = &mut self.table;
+            let cursors: Vec<_> = links
+                .into_iter()
+                .filter_map(|number| {
+                    let slot = table.find(number)?;
+                    table.get_mut(slot)?.session.take_cursor()
+                })
+                .collect();
+            self.save(partition, &cursors);
+        }
+        for _ in 0..SAVES {
+            let Some((partition, cursors)) = self.cursors.due_records(self.now.ms) else { break };
+            self.save(partition, &cursors);
+        }
+    }
+
+    fn save(&mut self, partition: Partition, cursors: &[v1::Cursor]) {
+        for (some, record) in cursors::records(cursors) {
+            if !self.append((Topic::Timelines, partition), record, Purpose::Cursors(partition)) {
+                some.iter().for_each(|cursor| self.cursors.keep(partition, cursor.clone()));
+            }
+        }
+    }
+}
