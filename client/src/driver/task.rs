@@ -132,6 +132,7 @@ impl Task {
 
     /// Everything that can be done without waiting.
     fn turn(&mut self) {
+        self.commit();
         self.close_if_done();
         self.commit();
         self.tell();
