@@ -96,6 +96,15 @@ impl Dir {
         &self.path
     }
 
+    /// Makes sure that the directory itself, and the engine's in it, are found after a power cut.
+    pub(super) fn sync(&self) -> Result<(), OpenError> {
+        let path = self.path.canonicalize().map_err(|e| io_error(&self.path, e))?;
+        for dir in path.ancestors().take(2) {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| io_error(dir, e))?;
+        }
+        Ok(())
+    }
+
     /// Where the engine keeps its files.
     pub(super) fn engine(&self) -> PathBuf {
         self.path.join(ENGINE)

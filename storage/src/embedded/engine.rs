@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
 use fjall::config::FilterPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
+};
 
 use super::options::Options;
 use crate::log::LogError;
@@ -20,6 +22,10 @@ use crate::tables::StoreError;
 const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// One flushes while the other compacts.
 const WORKERS: usize = 2;
+/// Full memtables of a keyspace that wait; at four, the engine waits.
+const SEALED_MAX: usize = 3;
+/// Runs of tables that are not merged; at twenty, the engine slows down, at thirty it waits.
+const RUNS_MAX: usize = 20;
 /// Open table files.
 const FILES_MAX: usize = 256;
 
@@ -44,7 +50,11 @@ impl From<EngineError> for StoreError {
 
 impl From<EngineError> for LogError {
     fn from(error: EngineError) -> Self {
-        LogError::Failed(error.to_string())
+        let cause = error.to_string();
+        match error {
+            EngineError::Closed => LogError::Unreachable { place: "the data directory".into(), cause },
+            _ => LogError::Failed(cause),
+        }
     }
 }
 
@@ -82,6 +92,19 @@ impl Engine {
     /// Waits until everything committed is on disk.
     pub(super) fn persist(&self) -> fjall::Result<()> {
         self.db.persist(PersistMode::SyncAll)
+    }
+
+    /// Hands what is committed to the operating system; it is there already, so this only says whether
+    /// the engine still works.
+    pub(super) fn flush(&self) -> fjall::Result<()> {
+        self.db.persist(PersistMode::Buffer)
+    }
+
+    /// Whether more memory waits to be flushed, or more tables to be merged, than should.
+    pub(super) fn is_behind(&self) -> bool {
+        [&self.log, &self.rows, &self.state].into_iter().any(|keyspace| {
+            keyspace.sealed_memtable_count() >= SEALED_MAX || keyspace.tree.l0_run_count() >= RUNS_MAX
+        })
     }
 
     /// What is committed at this moment. Reads of more than one row need it: a batch reaches the

@@ -140,10 +140,8 @@ impl EmbeddedReader {
             let view = *self.view.borrow_and_update();
             if self.position < view.next {
                 let records = self.read(view, max.max(1))?;
-                if let Some(last) = records.last() {
-                    self.position = last.offset + 1;
-                    return Ok(records);
-                }
+                self.position = records.last().map_or(self.position, |last| last.offset + 1);
+                return Ok(records);
             }
             let gone = self.view.changed().await.is_err();
             if gone || !self.view.borrow().open {
@@ -157,17 +155,23 @@ impl EmbeddedReader {
     fn read(&self, view: View, max: usize) -> Result<Vec<Record>, LogError> {
         let core = &self.handle.core;
         let place = core.places.get(self.index).ok_or(EngineError::Closed)?;
-        let (topic, partition) = (place.topic, place.partition);
-        if self.position < view.first {
-            let (offset, earliest) = (self.position, view.first);
-            return Err(LogError::OutOfRange { topic, partition, offset, earliest });
+        let (topic, partition, offset) = (place.topic, place.partition, self.position);
+        let trimmed = |earliest| LogError::OutOfRange { topic, partition, offset, earliest };
+        if offset < view.first {
+            return Err(trimmed(view.first));
         }
         if let Some(records) = place.newest(self.position, max, PAGE_BYTES_MAX) {
             return Ok(records);
         }
         let (from, to) =
             (key::record(topic, partition, self.position), key::record(topic, partition, view.next));
-        Ok(core.slot.with(|engine| records(engine, &from, &to, max))?)
+        let records = core.slot.with(|engine| records(engine, &from, &to, max))?;
+        if records.first().is_some_and(|record| record.offset == offset) {
+            return Ok(records);
+        }
+        // Offsets are dense, so the record was trimmed during the read, or it is lost.
+        let first = place.view().first;
+        Err(if first > offset { trimmed(first) } else { EngineError::Damaged("log").into() })
     }
 }
 

@@ -86,3 +86,87 @@ impl Sweep {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proto::{DeviceId, UserId};
+
+    use super::*;
+    use crate::embedded::engine::Engine;
+    use crate::embedded::key;
+    use crate::embedded::options::Options;
+    use crate::embedded::work::Rows;
+    use crate::log::{Partitions, Record, Topic};
+    use crate::tables::{Fence, SessionRow, SessionWrite};
+
+    fn engine(dir: &tempfile::TempDir) -> Engine {
+        Engine::open(dir.path(), &Options::new(Partitions { messages: 1, timelines: 1 })).unwrap()
+    }
+
+    #[test]
+    fn trimmed_records_go_in_portions_and_a_new_start_goes_on() {
+        const COUNT: u64 = 3 * RECORDS_MAX;
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(&dir);
+        let places = Places::new(Partitions { messages: 1, timelines: 1 }, 1_000);
+        let mut draft = Draft::new(&engine);
+        for offset in 0..COUNT {
+            let record = Record { offset, append_us: 1, bytes: Bytes::from_static(b"r") };
+            draft.record(Topic::Messages, 0, &record);
+        }
+        let mut sweep = Sweep::new(vec![Beginning::default(); 3]);
+        assert!(sweep.is_idle());
+        assert_eq!(sweep.trim(&mut draft, &places, 0, COUNT - 10), COUNT - 10);
+        assert_eq!(sweep.trim(&mut draft, &places, 0, 5), COUNT - 10, "never falls");
+        draft.commit().unwrap();
+        assert!(!sweep.is_idle());
+        let mut draft = Draft::new(&engine);
+        sweep.records(&mut draft, &places);
+        draft.commit().unwrap();
+        assert_eq!(engine.log.len().unwrap() as u64, COUNT - RECORDS_MAX);
+
+        let stored = engine.get(&engine.state, &key::bounds(Topic::Messages, 0)).unwrap().unwrap();
+        let beginning = Beginning::decode(&stored).unwrap();
+        assert_eq!(beginning, Beginning { first: COUNT - 10, swept: RECORDS_MAX });
+        let mut sweep = Sweep::new(vec![beginning]);
+        while !sweep.is_idle() {
+            let mut draft = Draft::new(&engine);
+            sweep.records(&mut draft, &places);
+            draft.commit().unwrap();
+        }
+        assert_eq!(engine.log.len().unwrap(), 10);
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_forgotten_one_checkpoint_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(&dir);
+        let change = |link: u64, at: u64, live: bool| {
+            let fence = Fence { node: "n".into(), incarnation: 1, reactor: 0, link };
+            let (user, device) = (UserId::new("ann").unwrap(), DeviceId::new("phone").unwrap());
+            SessionWrite { session: SessionRow { fence, user, device }, at: Tick(at), live }
+        };
+        let links = 2 * SESSIONS_MAX as u64;
+        // Every other one is gone, at a tick of its number.
+        let sessions = (0..links).map(|link| change(link, link, link % 2 == 0)).collect();
+        let mut draft = Draft::new(&engine);
+        draft.rows(Rows::Users { partition: 4, sessions, users: vec![] }).unwrap();
+        draft.commit().unwrap();
+        let rows = || engine.state.len().unwrap() as u64;
+        let mut sweep = Sweep::default();
+        let mut checkpoint = |at| {
+            let mut draft = Draft::new(&engine);
+            sweep.sessions(&mut draft, 4, Tick(at)).unwrap();
+            draft.commit().unwrap();
+        };
+        checkpoint(100);
+        checkpoint(links);
+        assert_eq!(rows(), links, "the first round had no checkpoint before it, the second saw new rows");
+        checkpoint(links + 1);
+        checkpoint(links + 2);
+        checkpoint(links + 3);
+        assert_eq!(rows(), links / 2, "only what is live is left");
+        assert_eq!(engine.state.range(key::sessions(4)..key::sessions_end(4)).count() as u64, links / 2);
+    }
+}

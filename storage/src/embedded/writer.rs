@@ -18,6 +18,8 @@ use proto::limits::RECORD_BYTES_MAX;
 
 /// Between two attempts to open a database again.
 const RETRY: Duration = Duration::from_millis(200);
+/// Between two looks at whether background work has caught up.
+const CATCH_UP: Duration = Duration::from_millis(2);
 /// Free bytes without which opening it again is not even tried.
 const RETRY_BYTES_MIN: u64 = 1024 * 1024;
 /// The mailbox keeps no more room than this between turns.
@@ -85,6 +87,7 @@ impl Writer {
             EngineError::Engine(fjall::Error::Io(cause)) => OpenError::Io { path, cause },
             other => OpenError::Damaged { path, cause: other.to_string() },
         })?;
+        writer.dir.sync()?;
         Ok(writer)
     }
 
@@ -138,10 +141,12 @@ impl Writer {
         if let Some(error) = turn.failed.take() {
             return Err(Trouble::Read(error));
         }
+        // Before the trims of this turn: what is deleted was hidden from the readers in an earlier one.
+        self.sweep.records(&mut draft, &self.core.places);
         for (index, below, _) in &mut turn.trimmed {
             *below = self.sweep.trim(&mut draft, &self.core.places, *index, *below);
         }
-        self.sweep.records(&mut draft, &self.core.places);
+        self.let_catch_up(engine)?;
         draft.commit().map_err(Self::trouble)?;
         for reply in turn.written.drain(..) {
             let _ = reply.send(Ok(()));
@@ -282,6 +287,16 @@ impl Writer {
             let _ = reply.send(Err(text.into()));
         }
         self.next = self.core.places.iter().map(|place| place.view().next).collect();
+    }
+
+    /// Waits while the engine's background work is far behind. The engine would wait by itself, but for
+    /// ever where that work has failed.
+    fn let_catch_up(&self, engine: &Engine) -> Result<(), Trouble> {
+        while engine.is_behind() {
+            engine.flush().map_err(Self::trouble)?;
+            std::thread::sleep(CATCH_UP);
+        }
+        Ok(())
     }
 
     fn has_room(&mut self) -> bool {
