@@ -6,8 +6,12 @@
 
 mod fan_out;
 mod judge;
+#[cfg(test)]
+mod replay;
 mod state;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use prost::Message;
