@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
     reason = "a measurement in a test"
@@ -17,8 +18,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use proto::{ConversationId, Tick, UserId};
 use storage::embedded::{self, Options};
 use storage::log::{Append, AppendError, Log, Partitions, Report, Tag, Topic};
+use storage::tables::{EntryRow, HistoryRow, Store};
 
 const RECORD: [u8; 100] = [7; 100];
 const TIME: Duration = Duration::from_secs(3);
@@ -77,13 +80,60 @@ fn godwit(log: &dyn Log, window: usize) -> (f64, f64) {
     (queued as f64 / start.elapsed().as_secs_f64(), queued as f64 / slices as f64)
 }
 
+/// What this process has in memory, in MiB.
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Messages a second through everything that one is written as: its record, two outputs, its body, two
+/// entries. The tables are stored before the next batch, as by the stages; nothing is judged.
+async fn journey(log: &dyn Log, store: &dyn Store, batch: u64) -> f64 {
+    let counted = Arc::new(Counted::default());
+    let producer = log.producer(10_000, counted.clone()).unwrap();
+    let body = Bytes::from_static(&RECORD);
+    let row = body.slice(..30);
+    let users: Vec<_> = (0..1_000).map(|n| UserId::new(&format!("user {n}")).unwrap()).collect();
+    let (start, mut count) = (Instant::now(), 0_u64);
+    while start.elapsed() < TIME {
+        let (mut bodies, mut entries) = (Vec::new(), Vec::new());
+        for n in count..count + batch {
+            let partition = u32::try_from(n % 64).unwrap();
+            for (topic, tag) in [(Topic::Messages, 0), (Topic::Timelines, 1), (Topic::Timelines, 2)] {
+                let bytes = Bytes::from([&body[..], &body[..50]].concat());
+                while producer.append(topic, partition, bytes.clone(), Tag(tag, n)) == Append::Refused {
+                    tokio::time::sleep(Duration::from_micros(200)).await;
+                }
+            }
+            let at = Tick(n + 1);
+            let pair = usize::try_from(n % 500).unwrap();
+            let [one, other] = [&users[pair], &users[pair + 500]];
+            let conversation = ConversationId::direct(one, other);
+            bodies.push(HistoryRow { conversation, no: n / 500 + 1, at, entry: body.clone() });
+            for user in [one, other] {
+                entries.push(EntryRow { user: user.clone(), seq: n / 500 + 1, at, row: row.clone() });
+            }
+        }
+        store.histories().put(bodies).await.unwrap();
+        store.timelines().put(entries).await.unwrap();
+        count += batch;
+    }
+    while counted.good.load(Ordering::Relaxed) < 3 * count {
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn appends_beside_a_bare_loop() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let data =
-        embedded::open(&dir.path().join("data"), Options::new(Partitions { messages: 64, timelines: 64 }))
-            .unwrap();
+    let open = || {
+        let options = Options::new(Partitions { messages: 64, timelines: 64 });
+        embedded::open(&dir.path().join("data"), options).unwrap()
+    };
+    let data = open();
     let log = data.log();
     for round in 0..2 {
         for window in [1, 100, 1_000, 10_000] {
@@ -96,4 +146,15 @@ fn appends_beside_a_bare_loop() {
             );
         }
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for batch in [100, 1_000] {
+        let rate = runtime.block_on(journey(&*log, &*data.store(), batch));
+        println!("journeys, {batch} a batch: {rate:.0} messages/s of 3 records and 3 rows");
+    }
+    println!("in memory {} MiB", resident_mib());
+    drop((log, data));
+    let start = Instant::now();
+    let data = open();
+    println!("opened again in {:.2} s, in memory {} MiB", start.elapsed().as_secs_f64(), resident_mib());
+    drop(data);
 }
