@@ -53,8 +53,18 @@ pub fn start(
     }
     let pages = Arc::new(Semaphore::new(config.sync_pages_max));
     let metrics = Metrics::register(registry);
-    let parts =
-        Arc::new(Parts { config, log, store, dial, nodes, metrics, health: Health::default(), pages });
+    let parts = Arc::new(Parts {
+        config,
+        log,
+        store,
+        dial,
+        nodes,
+        metrics,
+        health: Health::default(),
+        pages,
+        #[cfg(test)]
+        breaks_at: None,
+    });
     let (stop, stopping) = watch::channel(false);
     let (assigned, trouble) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
     let owner = Owner {

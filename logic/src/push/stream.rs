@@ -86,10 +86,10 @@ impl Stream {
                     return;
                 }
                 Broken::Overflow => {
-                    warn!(node = %self.node.name, partition = self.hail.partition, "a push stream overflowed")
+                    warn!(node = %self.node.name, partition = self.hail.partition, "a push stream overflowed");
                 }
                 cause => {
-                    debug!(node = %self.node.name, partition = self.hail.partition, %cause, "a push stream ended")
+                    debug!(node = %self.node.name, partition = self.hail.partition, %cause, "a push stream ended");
                 }
             }
             sleep(backoff.pause()).await;

@@ -211,7 +211,14 @@ impl Run {
             let last = self.stage.tick();
             let skip = self.skips.has(last, fetched.append_us);
             let (stage, effects) = (&mut self.stage, &mut self.effects);
-            if guarded(|| stage.step(fetched.append_us, &fetched.record, skip, effects)).is_err() {
+            #[cfg(test)]
+            let breaks = !skip && self.parts.breaks_at == Some(last.next(fetched.append_us));
+            let step = || {
+                #[cfg(test)]
+                assert!(!breaks, "the record breaks the stage, as the test wants it to");
+                stage.step(fetched.append_us, &fetched.record, skip, effects);
+            };
+            if guarded(step).is_err() {
                 self.effects.clear();
                 self.batch.clear();
                 self.poisoned = Some(last.next(fetched.append_us));

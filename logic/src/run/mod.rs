@@ -22,6 +22,9 @@ mod supervise;
 mod timeline;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use backoff::Backoff;
 pub(crate) use parts::Parts;
 pub use poison::{SkipRefused, may_skip};

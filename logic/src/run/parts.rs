@@ -25,6 +25,9 @@ pub(crate) struct Parts {
     pub(crate) health: Health,
     /// Pages of sync at work in the whole process.
     pub(crate) pages: Arc<Semaphore>,
+    /// The record that breaks the conversation stage, unless it is skipped.
+    #[cfg(test)]
+    pub(crate) breaks_at: Option<Tick>,
 }
 
 /// Why a run ended.
