@@ -5,10 +5,14 @@
 //! setting of a node, and pushes nothing itself.
 
 mod nodes;
+#[cfg(test)]
+mod replay;
 mod roster;
 mod session;
 mod state;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use prost::Message;
