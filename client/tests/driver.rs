@@ -248,7 +248,7 @@ async fn queries_and_commands_reach_the_server_and_come_back() {
     let (listener, address) = listen().await;
     let (client, _events) = Client::connect(config(&address, Memory::default()));
     let mut peer = Peer::live(&listener, 10, 0).await;
-    let group = client.create_group("crew", &[user("bob")]).await.unwrap();
+    let (group, _) = client.create_group("crew", &[user("bob")]).await.unwrap();
     let (request, Up::Send(send)) = peer.expect().await else { panic!() };
     let Some(v1::send::Body::CreateGroup(create)) = send.body else { panic!() };
     let made = ConversationId::group(&user("ann"), &DeviceId::new("phone").unwrap(), &create.request_key);

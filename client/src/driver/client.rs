@@ -43,7 +43,7 @@ pub enum Error {
 #[derive(Debug)]
 pub(super) enum Ask {
     Send { to: Target, body: Body, reply: oneshot::Sender<Result<LocalId, Error>> },
-    CreateGroup { name: String, members: Vec<UserId>, reply: Reply<ConversationId> },
+    CreateGroup { name: String, members: Vec<UserId>, reply: Reply<(ConversationId, LocalId)> },
     Call { method: &'static str, request: Bytes, timeout: Duration, reply: Reply<Bytes> },
     Close { flush: Duration, reply: oneshot::Sender<usize> },
 }
@@ -89,7 +89,11 @@ impl Client {
     ///
     /// # Errors
     /// It was not accepted.
-    pub async fn create_group(&self, name: &str, members: &[UserId]) -> Result<ConversationId, Error> {
+    pub async fn create_group(
+        &self,
+        name: &str,
+        members: &[UserId],
+    ) -> Result<(ConversationId, LocalId), Error> {
         let (name, members) = (name.to_owned(), members.to_vec());
         self.ask(|reply| Ask::CreateGroup { name, members, reply }).await?
     }

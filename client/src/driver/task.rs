@@ -206,7 +206,7 @@ impl Task {
             Ask::CreateGroup { name, members, reply } => {
                 let key = format!("{:032x}", rand::random::<u128>());
                 let created = self.device.create_group(&key, &name, &members);
-                self.promise(reply, created.map(|(group, _)| group).map_err(Error::from));
+                self.promise(reply, created.map_err(Error::from));
             }
             Ask::Call { method, request, timeout, reply } => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
