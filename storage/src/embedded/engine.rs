@@ -20,8 +20,8 @@ use crate::tables::StoreError;
 /// Bytes of journals on disk before rarely written keyspaces are flushed for their sake. Bounds what a
 /// start replays.
 const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// One flushes while the other compacts.
-const WORKERS: usize = 2;
+/// With two, the first spins for as long as the second compacts, and takes a core (fjall 3.1.13).
+const WORKERS: usize = 1;
 /// Full memtables of a keyspace that wait; at four, the engine waits.
 const SEALED_MAX: usize = 3;
 /// Runs of tables that are not merged; at twenty, the engine slows down, at thirty it waits.

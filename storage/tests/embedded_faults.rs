@@ -1,11 +1,13 @@
-//! A full disk: refused with a typed error, nothing reported is lost, and it goes on in place once there
-//! is room. On a small tmpfs; left out, by name, where mounting is not permitted.
+//! A disk that is full or fails: refused with a typed error, nothing reported is lost, and it goes on in
+//! place once the disk is well. On a small tmpfs, and with errors made by strace; left out, by name,
+//! where mounting or attaching is not permitted.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 #![cfg(all(feature = "embedded", feature = "conformance"))]
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,6 +152,51 @@ async fn a_disk_full_to_the_last_byte_is_recovered_from_in_place() {
     let data = open(&disk.data(), 0);
     check(&*data.log(), &good, n).await;
     assert_eq!(data.store().timelines().after(&user, 0, 9).await.unwrap(), [entry(1), entry(2)]);
+}
+
+/// Makes every write to a file fail, for this very process. None where that is not possible.
+fn fail_writes(file: &Path) -> Option<Child> {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-e", "trace=write", "-e", "inject=write:error=EIO", "-P"]).arg(file);
+    command.args(["-p", &std::process::id().to_string()]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut strace = command.spawn().ok()?;
+    let mut lines = BufReader::new(strace.stderr.take()?).lines();
+    if lines.any(|line| line.is_ok_and(|line| line.contains("attached"))) {
+        std::thread::spawn(move || lines.for_each(drop));
+        return Some(strace);
+    }
+    let _ = strace.wait();
+    None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_io_error_is_recovered_from_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = open(dir.path(), 0);
+    let (log, store) = (data.log(), data.store());
+    let reports = Reports::new();
+    let producer = log.producer(100, reports.clone()).unwrap();
+    assert_eq!(append(&*producer, &reports, 0).await, Ok(()));
+    let Some(mut strace) = fail_writes(&dir.path().join("data/0.jnl")) else {
+        return println!("left out: an I/O error (strace is missing, or may not attach here)");
+    };
+    assert_eq!(append(&*producer, &reports, 1).await, Err(AppendError::Rejected));
+    let refused = store.timelines().put(vec![entry(1)]).await;
+    assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+    // Asked to end, strace lets go of us; killed, it would not.
+    assert!(Command::new("kill").arg(strace.id().to_string()).status().unwrap().success());
+    strace.wait().unwrap();
+    let (mut good, mut n) = (vec![0], 1);
+    while good.len() < 3 {
+        n += 1;
+        match append(&*producer, &reports, n).await {
+            Ok(()) => good.push(n),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+        assert!(n < 3_000, "it does not recover");
+    }
+    store.timelines().put(vec![entry(1)]).await.unwrap();
+    check(&*log, &good, n).await;
 }
 
 /// What was reported as good is there, once, in order; what was refused may be, but then only once too.
