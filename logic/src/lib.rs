@@ -19,6 +19,8 @@ mod metrics;
 mod rows;
 mod run;
 mod sorted;
+#[cfg(test)]
+mod step_speed;
 mod sync;
 
 pub use config::Config;

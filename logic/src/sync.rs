@@ -128,3 +128,137 @@ fn broken() -> Fault {
     error!("a timeline row does not decode");
     Fault::new(Code::Internal, "a row does not decode")
 }
+
+#[cfg(test)]
+mod tests {
+    use storage::embedded::{self, Embedded, Options};
+    use storage::log::Partitions;
+    use storage::tables::HistoryRow;
+
+    use super::*;
+
+    /// A timeline of `ann`: odd entries in history, even ones inline, bodies of `body` bytes.
+    struct Fixture {
+        data: Embedded,
+        _dir: tempfile::TempDir,
+    }
+
+    fn user() -> UserId {
+        UserId::new("ann").unwrap()
+    }
+
+    fn conversation() -> ConversationId {
+        ConversationId::direct(&user(), &UserId::new("bob").unwrap())
+    }
+
+    impl Fixture {
+        async fn new(seqs: impl Iterator<Item = u64>, body: usize) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let mut options = Options::new(Partitions { messages: 1, timelines: 1 });
+            options.reserve_bytes = 0;
+            let fixture = Self { data: embedded::open(dir.path(), options).unwrap(), _dir: dir };
+            let store = fixture.data.store();
+            for seq in seqs {
+                let no = if seq % 2 == 1 { seq } else { 0 };
+                let message = v1::Message { kind: 1, data: vec![7; body].into() };
+                let event = Some(v1::entry::Event::Message(message));
+                let entry: Bytes = v1::Entry { no, n: seq, event, ..Default::default() }.encode_to_vec().into();
+                let inline = if no == 0 { entry.clone() } else { Bytes::new() };
+                let row = v1::TimelineRow { conversation: conversation().to_bytes(), no, kind: 16, inline };
+                let row = EntryRow { user: user(), seq, at: proto::Tick(seq), row: row.encode_to_vec().into() };
+                store.timelines().put(vec![row]).await.unwrap();
+                if no != 0 {
+                    let row = HistoryRow { conversation: conversation(), no, at: proto::Tick(seq), entry };
+                    store.histories().put(vec![row]).await.unwrap();
+                }
+            }
+            fixture
+        }
+
+        /// Seqs, head, first, truncated, told.
+        async fn page(&self, after: u64, limit: u32, first: u64, head: u64) -> Result<Page, String> {
+            let ask = v1::SyncAsk { after, limit, request_id: 3, user: "ann".into(), link: None };
+            let answer = answer(&*self.data.store(), &user(), &ask, Extent { head, first }).await;
+            assert_eq!(answer.request_id, 3);
+            match answer.result.unwrap() {
+                v1::sync_answer::Result::Error(error) => Err(error.name),
+                v1::sync_answer::Result::Page(bytes) => {
+                    assert!(bytes.len() < proto::limits::SERVER_FRAME_BYTES_MAX - 64);
+                    let page = v1::SyncPage::decode(bytes).unwrap();
+                    assert_eq!((page.head, page.first, answer.told), (head, first, head));
+                    assert!(page.entries.iter().all(|entry| entry.n == entry.seq));
+                    Ok((page.entries.iter().map(|entry| entry.seq).collect(), page.truncated))
+                }
+            }
+        }
+    }
+
+    type Page = (Vec<u64>, bool);
+
+    fn whole(seqs: std::ops::RangeInclusive<u64>) -> Result<Page, String> {
+        Ok((seqs.collect(), false))
+    }
+
+    #[tokio::test]
+    async fn pages_are_exactly_what_follows_a_cursor() {
+        let fixture = Fixture::new(1..=260, 1).await;
+        for (after, limit, want) in [
+            (0, 9, 1..=9),
+            (0, 10, 1..=10),
+            (0, 11, 1..=11),
+            (249, 10, 250..=259),
+            (250, 10, 251..=260),
+            (251, 10, 252..=260),
+            (0, 0, 1..=200),
+            (0, 201, 1..=200),
+            (60, 0, 61..=260),
+            (61, u32::MAX, 62..=260),
+            (259, 1, 260..=260),
+        ] {
+            assert_eq!(fixture.page(after, limit, 1, 260).await, whole(want), "{after} {limit}");
+        }
+        assert_eq!(fixture.page(260, 10, 1, 260).await, Ok((vec![], false)));
+    }
+
+    #[tokio::test]
+    async fn nothing_above_the_head_is_told() {
+        let fixture = Fixture::new(1..=20, 1).await;
+        assert_eq!(fixture.page(5, 0, 1, 12).await, whole(6..=12));
+        assert_eq!(fixture.page(12, 0, 1, 12).await, Ok((vec![], false)));
+        assert_eq!(fixture.page(13, 0, 1, 12).await, Err("STALE_READ".into()));
+        assert_eq!(fixture.page(u64::MAX, 0, 1, 12).await, Err("STALE_READ".into()));
+        assert_eq!(fixture.page(0, 0, 1, 0).await, Ok((vec![], false)));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_is_truncated_and_nothing_else() {
+        let fixture = Fixture::new(6..=10, 1).await;
+        assert_eq!(fixture.page(0, 0, 6, 10).await, Ok((vec![], true)));
+        assert_eq!(fixture.page(4, 0, 6, 10).await, Ok((vec![], true)));
+        assert_eq!(fixture.page(5, 0, 6, 10).await, whole(6..=10));
+        // Nothing is kept: first is head + 1.
+        assert_eq!(fixture.page(9, 0, 11, 10).await, Ok((vec![], true)));
+        assert_eq!(fixture.page(10, 0, 11, 10).await, Ok((vec![], false)));
+    }
+
+    #[tokio::test]
+    async fn a_page_with_a_hole_is_no_page() {
+        let fixture = Fixture::new((1..=10).filter(|seq| *seq != 4), 1).await;
+        assert_eq!(fixture.page(0, 3, 1, 10).await, whole(1..=3));
+        assert_eq!(fixture.page(0, 4, 1, 10).await, Err("STALE_READ".into()));
+        assert_eq!(fixture.page(3, 1, 1, 10).await, Err("STALE_READ".into()));
+        assert_eq!(fixture.page(4, 0, 1, 10).await, whole(5..=10));
+        // The last entry is not there, though the head says so.
+        assert_eq!(fixture.page(8, 0, 1, 11).await, Err("STALE_READ".into()));
+    }
+
+    #[tokio::test]
+    async fn a_page_ends_before_it_is_too_long_for_a_frame() {
+        let body = proto::limits::BODY_BYTES_MAX;
+        let fixture = Fixture::new(1..=10, body).await;
+        let (seqs, truncated) = fixture.page(0, 0, 1, 10).await.unwrap();
+        let fit = (SYNC_PAGE_BYTES_MAX / (body + 32)) as u64;
+        assert_eq!((seqs, truncated), ((1..=fit).collect(), false));
+        assert_eq!(fixture.page(fit, 0, 1, 10).await, whole(fit + 1..=10));
+    }
+}
