@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::chat::ChatArguments;
 use crate::settings::Sources;
 use crate::token::TokenArguments;
 use crate::{exit, version};
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     /// Run a server: all roles in one process, or some of them
     #[command(after_help = exit::HELP)]
     Serve(ServeArguments),
+    /// Talk to somebody: in the terminal, or with --json as a program
+    Chat(ChatArguments),
     /// Print a token of development mode
     Token(TokenArguments),
     /// Check or show settings

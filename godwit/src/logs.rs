@@ -7,15 +7,23 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::{LogFormat, Logs};
 
+/// The level that goes by who reads.
+pub(crate) const LEVEL_AUTO: &str = "auto";
+
 /// Begins logging. RUST_LOG goes before the settings.
 pub(crate) fn start(logs: &Logs) {
-    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(&logs.level));
     let human = match logs.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
+    let level = match (logs.level.as_str(), human) {
+        (LEVEL_AUTO, true) => "warn,godwit=info",
+        (LEVEL_AUTO, false) => "info,fjall=warn,lsm_tree=warn",
+        (given, _) => given,
+    };
+    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if human {
         lines.with_target(false).init();

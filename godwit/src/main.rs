@@ -2,6 +2,7 @@
 
 mod args;
 mod auth;
+mod chat;
 mod clock;
 mod exit;
 mod logs;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(arguments) => run_server(arguments),
+        Command::Chat(arguments) => chat::run(arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Config(ConfigCommand::Check(arguments)) => {
             settings::load(&sources(arguments)).map_err(mistaken)?;

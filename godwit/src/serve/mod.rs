@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use ::storage::log::Partitions;
 use anyhow::Context as _;
+use conn::StartError;
 use logic::Logic;
 use logic::api::Api;
 use logic::nodes::{Load, Member, Nodes};
@@ -134,7 +135,7 @@ impl Server {
             false => None,
         };
         let logic = Arc::new(Mutex::new(logic));
-        check_readiness(&health, &nodes, &logic);
+        check_readiness(&health, &nodes, conn.as_ref(), &logic);
         health.up();
         Ok(Self { health, listening, partitions, nodes, conn, logic, tasks, stop_ops, ops })
     }
@@ -216,8 +217,12 @@ fn start_conn(
     calls: mpsc::Sender<conn::CallRequest>,
     registry: &Mutex<Registry>,
 ) -> Result<Arc<conn::Node>, Failure> {
-    let started = conn::start(settings.conn.clone(), keys, storage.log.clone(), calls, &mut lock(registry));
-    started.map(Arc::new).map_err(|error| listen::failure("conn.listen", settings.conn.listen, error))
+    let started = conn::Node::start(settings.conn.clone(), storage.log.clone(), keys, calls, &mut lock(registry));
+    started.map(Arc::new).map_err(|error| match error {
+        StartError::Listen { address, cause } => listen::failure("conn.listen", address, cause),
+        StartError::Config(_) => Failure::new(Exit::Settings, error),
+        StartError::System(_) | StartError::Log(_) => Failure::from(error),
+    })
 }
 
 fn start_logic(
@@ -250,11 +255,23 @@ fn member(settings: &Settings, peers: &listen::Peers) -> Member {
     }
 }
 
-fn check_readiness(health: &Health, nodes: &Nodes, logic: &Arc<Mutex<Option<Logic>>>) {
+fn check_readiness(
+    health: &Health,
+    nodes: &Nodes,
+    conn: Option<&Arc<conn::Node>>,
+    logic: &Arc<Mutex<Option<Logic>>>,
+) {
     let lease_now = nodes.lease();
     health.check("lease", move || lease::reason(*lease_now.borrow()));
+    if let Some(conn) = conn.cloned() {
+        health.check("conn", move || joined(conn.ready()));
+    }
     let logic = logic.clone();
-    health.check("logic", move || lock(&logic).as_ref()?.ready().err().map(|reasons| reasons.join("; ")));
+    health.check("logic", move || joined(lock(&logic).as_ref()?.ready()));
+}
+
+fn joined<T: ToString>(ready: Result<(), Vec<T>>) -> Option<String> {
+    ready.err().map(|reasons| reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
 /// Whole or not at all, so that whoever waits for the file can read it as soon as it is there.

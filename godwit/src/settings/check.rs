@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use proto::limits::ID_BYTES_MAX;
 
+use crate::logs::LEVEL_AUTO;
+
 use super::layers::{Effective, Mistake};
 use super::reader::Reader;
 use super::{Auth, Between, LogFormat, Logs, Node, Roles, Settings, Storage, parts};
@@ -142,7 +144,8 @@ impl Reader<'_> {
 
     fn logs(&mut self) -> Logs {
         let level = self.text("logs.level");
-        if let Err(error) = level.parse::<tracing_subscriber::EnvFilter>() {
+        let read = level.parse::<tracing_subscriber::EnvFilter>();
+        if let Some(error) = read.err().filter(|_| level != LEVEL_AUTO) {
             self.mistake(
                 "logs.level",
                 format!("{level:?} is not valid ({error}); valid is info, or info,conn=debug"),
@@ -161,11 +164,11 @@ impl Reader<'_> {
         let (issuer, audience) = (self.text("auth.issuer"), self.text("auth.audience"));
         for (key, text) in [("auth.issuer", &issuer), ("auth.audience", &audience)] {
             match (file.is_empty(), text.is_empty()) {
-                (false, true) => self.mistake(key, "is needed with auth.jwks_file".into()),
+                (false, true) => self.mistake(key, "is needed with auth.jwks_file"),
                 (true, false) => {
                     self.mistake(
                         key,
-                        "does nothing without auth.jwks_file: give that too, or take this out".into(),
+                        "does nothing without auth.jwks_file: give that too, or take this out",
                     );
                 }
                 _ => {}
@@ -180,7 +183,7 @@ impl Reader<'_> {
             };
         }
         if !self.flag("development.allowed") {
-            self.mistake("auth.jwks_file", "is needed, because development.allowed is false".into());
+            self.mistake("auth.jwks_file", "is needed, because development.allowed is false");
         }
         Auth::Development
     }
@@ -190,8 +193,7 @@ impl Reader<'_> {
             self.mistake(
                 "node.roles",
                 "embedded storage is one process's own, so that process has all roles: leave conn,logic,api, \
-                 or give storage.log and storage.store that processes share"
-                    .into(),
+                 or give storage.log and storage.store that processes share",
             );
         }
     }
@@ -200,7 +202,7 @@ impl Reader<'_> {
         if matches!(settings.storage, Storage::Remote { .. }) && !self.is_set("node.name") {
             self.mistake(
                 "node.name",
-                "is needed with remote storage: a name that no other process has and that stays over restarts".into(),
+                "is needed with remote storage: a name that no other process has and that stays over restarts",
             );
         }
     }

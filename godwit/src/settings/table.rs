@@ -475,9 +475,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "logs.level",
         Kind::Text,
-        "info",
-        "What is logged: error, warn, info, debug, trace, or directives such as `info,conn=debug`. RUST_LOG \
-         goes before it.",
+        crate::logs::LEVEL_AUTO,
+        "What is logged: error, warn, info, debug, trace, or directives such as `info,conn=debug`. auto: on a \
+         terminal warnings and what serve itself does, otherwise info. RUST_LOG goes before it.",
         "Too low: nothing to go by at night. Too high: logging costs more than the work.",
     ),
     setting(
