@@ -100,22 +100,18 @@ struct Said {
 }
 
 impl Said {
-    /// False for a line cut off by the death.
-    fn hear(&mut self, line: &str) -> bool {
+    /// Takes note of a line. The last one may be cut off by the death: a number without its end is lower.
+    fn hear(&mut self, line: &str) {
         let mut words = line.split(' ');
         let (what, partition, number) = (words.next(), words.next(), words.next());
-        let Some(Ok(number)) = number.map(str::parse::<u64>) else { return false };
+        let Some(Ok(number)) = number.map(str::parse::<u64>) else { return };
         match (what, partition) {
             (Some("reported"), Some(partition)) => {
                 let said = &mut self.records[partition.parse::<usize>().unwrap()];
                 *said = number.max(*said);
-                true
             }
-            (Some("stored"), Some(_)) => {
-                self.entries = number.max(self.entries);
-                true
-            }
-            _ => false,
+            (Some("stored"), Some(_)) => self.entries = number.max(self.entries),
+            _ => {}
         }
     }
 }
@@ -152,18 +148,18 @@ async fn killed_in_the_middle_nothing_reported_is_lost() {
     let mut said = Said::default();
     for round in 1..=5_u32 {
         let mut dying = start(dir.path());
+        let before = said.entries;
         let mut left = round * 700;
-        while left > 0 {
+        while left > 0 || said.entries == before || said.records.contains(&0) {
             let line = dying.lines.next().expect("it ended by itself").unwrap();
             said.hear(&line);
-            left -= 1;
+            left = left.saturating_sub(1);
         }
         dying.child.kill().unwrap();
         for line in dying.lines.map_while(Result::ok) {
             said.hear(&line);
         }
         dying.child.wait().unwrap();
-        assert!(said.entries > 0 && said.records.iter().all(|n| *n > 0), "it died too early");
         check(dir.path(), &said).await;
     }
 }

@@ -4,35 +4,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dir::{Dir, OpenError};
-use super::draft::Draft;
-use super::engine::{self, Engine, EngineError, Journals};
-use super::options::Fatal;
-use super::sweep::Sweep;
-use super::value::Beginning;
-use super::work::{Appending, Outlet, Reply, Work};
-use super::{Core, clock, key, space};
-use crate::log::{AppendError, Partition, Record, Tag, Topic};
-use crate::tables::Checkpoint;
 use proto::limits::RECORD_BYTES_MAX;
 
-/// Between two attempts to open a database again.
-const RETRY: Duration = Duration::from_millis(200);
+use super::dir::{Dir, OpenError};
+use super::draft::Draft;
+use super::engine::{Engine, EngineError};
+use super::options::Fatal;
+use super::place::Place;
+use super::sweep::Sweep;
+use super::turn::{Appended, Saving, Turn};
+use super::work::{Appending, Work};
+use super::{Core, clock};
+use crate::log::{AppendError, Record, Topic};
+
 /// Between two looks at whether background work has caught up.
 const CATCH_UP: Duration = Duration::from_millis(2);
-/// Free bytes without which opening it again is not even tried.
-const RETRY_BYTES_MIN: u64 = 1024 * 1024;
 /// The mailbox keeps no more room than this between turns.
 const KEPT_ITEMS: usize = 4_096;
 
 pub(super) struct Writer {
-    core: Arc<Core>,
-    dir: Dir,
+    pub(super) core: Arc<Core>,
+    pub(super) dir: Dir,
     /// The next offset of every partition, by its number.
-    next: Vec<u64>,
-    sweep: Sweep,
+    pub(super) next: Vec<u64>,
+    pub(super) sweep: Sweep,
     /// Whether the disk was too full at the last turn.
-    is_full: bool,
+    pub(super) is_full: bool,
 }
 
 /// Why a turn ended early.
@@ -48,33 +45,6 @@ impl From<EngineError> for Trouble {
     fn from(error: EngineError) -> Self {
         Trouble::Read(error)
     }
-}
-
-/// A record that has its offset, or was turned down.
-struct Appended {
-    outlet: Arc<Outlet>,
-    tag: Tag,
-    bytes: usize,
-    record: Option<(usize, Record)>,
-}
-
-struct Saving {
-    topic: Topic,
-    partition: Partition,
-    checkpoint: Checkpoint,
-    reply: Reply,
-}
-
-/// What a turn still owes.
-#[derive(Default)]
-struct Turn {
-    appended: Vec<Appended>,
-    written: Vec<Reply>,
-    /// Partitions, and the offsets below which they are given up.
-    trimmed: Vec<(usize, u64, Reply)>,
-    saving: Vec<Saving>,
-    /// The first error of drafting. What is taken after it is only there to be answered.
-    failed: Option<EngineError>,
 }
 
 impl Writer {
@@ -148,15 +118,7 @@ impl Writer {
         }
         self.let_catch_up(engine)?;
         draft.commit().map_err(Self::trouble)?;
-        for reply in turn.written.drain(..) {
-            let _ = reply.send(Ok(()));
-        }
-        for (index, first, reply) in turn.trimmed.drain(..) {
-            if let Some(place) = self.core.places.get(index) {
-                place.trimmed(first);
-            }
-            let _ = reply.send(Ok(()));
-        }
+        turn.answer(&self.core.places);
         if turn.appended.is_empty() && turn.saving.is_empty() {
             return Ok(());
         }
@@ -164,7 +126,7 @@ impl Writer {
             fjall::Error::Poisoned => Self::trouble(error),
             other => Trouble::Fatal(Fatal::Fsync(other.to_string())),
         })?;
-        self.show(&mut turn.appended);
+        turn.show(&self.core.places);
         self.save(engine, &mut turn.saving)
     }
 
@@ -213,28 +175,6 @@ impl Writer {
         Appended { outlet, tag, bytes: length, record: Some((index, record)) }
     }
 
-    /// Shows records that are on disk to the readers, then tells their producers.
-    fn show(&self, appended: &mut Vec<Appended>) {
-        let mut by_place: Vec<Vec<Record>> = Vec::new();
-        by_place.resize_with(self.next.len(), Vec::new);
-        let mut outlets = Vec::new();
-        for Appended { outlet, tag, bytes, record } in appended.drain(..) {
-            let result = if record.is_some() { Ok(()) } else { Err(AppendError::Rejected) };
-            if let Some((index, record)) = record
-                && let Some(records) = by_place.get_mut(index)
-            {
-                records.push(record);
-            }
-            if outlet.note(tag, bytes, result) {
-                outlets.push(outlet);
-            }
-        }
-        for (place, records) in self.core.places.iter().zip(by_place) {
-            place.show(records.into_iter());
-        }
-        outlets.iter().for_each(|outlet| outlet.tell());
-    }
-
     /// Stores checkpoints; everything before them is on disk.
     fn save(&mut self, engine: &Engine, saving: &mut Vec<Saving>) -> Result<(), Trouble> {
         let mut draft = Draft::new(engine);
@@ -245,9 +185,7 @@ impl Writer {
             }
         }
         draft.commit().map_err(Self::trouble)?;
-        for Saving { reply, .. } in saving.drain(..) {
-            let _ = reply.send(Ok(()));
-        }
+        saving.drain(..).for_each(|saving| saving.stored());
         Ok(())
     }
 
@@ -260,32 +198,10 @@ impl Writer {
         }
     }
 
-    /// Answers everything that a turn took or owes, with an error.
-    fn refuse(&mut self, work: &mut Vec<Work>, turn: Turn, append: AppendError, text: &str) {
-        let mut outlets = Vec::new();
-        let mut appended = turn.appended;
-        let mut replies = turn.written;
-        replies.extend(turn.trimmed.into_iter().map(|(_, _, reply)| reply));
-        replies.extend(turn.saving.into_iter().map(|saving| saving.reply));
-        for work in work.drain(..) {
-            match work {
-                Work::Append(Appending { bytes, tag, outlet, .. }) => {
-                    appended.push(Appended { outlet, tag, bytes: bytes.len(), record: None });
-                }
-                Work::Write { reply, .. } | Work::Checkpoint { reply, .. } | Work::Trim { reply, .. } => {
-                    replies.push(reply);
-                }
-            }
-        }
-        for Appended { outlet, tag, bytes, .. } in appended {
-            if outlet.note(tag, bytes, Err(append)) {
-                outlets.push(outlet);
-            }
-        }
-        outlets.iter().for_each(|outlet| outlet.tell());
-        for reply in replies {
-            let _ = reply.send(Err(text.into()));
-        }
+    /// Answers everything that a turn took or owes, with an error. Offsets that were given are free again.
+    pub(super) fn refuse(&mut self, work: &mut Vec<Work>, mut turn: Turn, append: AppendError, text: &str) {
+        work.drain(..).for_each(|work| turn.owe(work));
+        turn.refuse(append, text);
         self.next = self.core.places.iter().map(|place| place.view().next).collect();
     }
 
@@ -296,82 +212,6 @@ impl Writer {
             engine.flush().map_err(Self::trouble)?;
             std::thread::sleep(CATCH_UP);
         }
-        Ok(())
-    }
-
-    fn has_room(&mut self) -> bool {
-        let reserve = self.core.options.reserve_bytes;
-        let free = match space::available(self.dir.path()) {
-            Ok(free) => free,
-            Err(error) => {
-                tracing::error!(%error, "the free space of the disk is not known");
-                return true;
-            }
-        };
-        let is_full = free < reserve;
-        if is_full != self.is_full {
-            tracing::warn!(
-                free,
-                reserve,
-                "the disk is {}",
-                if is_full { "full" } else { "not full any more" }
-            );
-            self.is_full = is_full;
-        }
-        !is_full
-    }
-
-    /// Closes the database and opens it again, however often that takes; refuses meanwhile.
-    fn recover(&mut self, cause: &fjall::Error) -> Result<(), Fatal> {
-        tracing::error!(%cause, "the data failed; closing and opening it again");
-        let path = self.dir.engine();
-        let journals = loop {
-            match Journals::hold(&path) {
-                Ok(journals) => break journals,
-                Err(error) => tracing::error!(%error, "the journals cannot be opened"),
-            }
-            if !self.pause() {
-                return Ok(());
-            }
-        };
-        drop(self.core.slot.replace(None));
-        journals.sync().map_err(|error| Fatal::Fsync(error.to_string()))?;
-        while self.pause() {
-            let free = space::available(self.dir.path()).unwrap_or(u64::MAX);
-            if free < self.core.options.reserve_bytes.max(RETRY_BYTES_MIN) {
-                continue;
-            }
-            match Engine::open(&path, &self.core.options).and_then(|engine| self.adopt(engine)) {
-                Ok(()) => {
-                    tracing::warn!("the data is open again");
-                    return Ok(());
-                }
-                Err(error) => tracing::error!(%error, "the data cannot be opened"),
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses what came in, after a while. False once the mailbox is closed.
-    fn pause(&mut self) -> bool {
-        std::thread::sleep(RETRY);
-        let mut work = Vec::new();
-        let is_open = self.core.mailbox.take(&mut work, false);
-        self.refuse(&mut work, Turn::default(), AppendError::Rejected, &EngineError::Closed.to_string());
-        is_open
-    }
-
-    /// Looks where the partitions begin and end, and takes the engine into use.
-    fn adopt(&mut self, engine: Engine) -> Result<(), EngineError> {
-        let mut beginnings = Vec::new();
-        for place in self.core.places.iter() {
-            let (beginning, next) = look(&engine, place.topic, place.partition)?;
-            place.reset(beginning.first, next);
-            beginnings.push(beginning);
-        }
-        self.next = self.core.places.iter().map(|place| place.view().next).collect();
-        self.sweep = Sweep::new(beginnings);
-        self.core.slot.replace(Some(engine));
         Ok(())
     }
 
@@ -388,27 +228,10 @@ impl Drop for Writer {
         let mut work = Vec::new();
         self.core.mailbox.take(&mut work, false);
         self.refuse(&mut work, Turn::default(), AppendError::Fatal, &EngineError::Closed.to_string());
-        self.core.places.iter().for_each(super::place::Place::close);
+        self.core.places.iter().for_each(Place::close);
         drop(self.core.slot.replace(None));
         if std::thread::panicking() {
             (self.core.options.on_fatal)(&Fatal::Background("the writer panicked".into()));
         }
     }
-}
-
-/// Where a partition begins, and the offset after its last.
-fn look(engine: &Engine, topic: Topic, partition: Partition) -> Result<(Beginning, u64), EngineError> {
-    let damaged = || EngineError::Damaged("log");
-    let beginning = match engine.get(&engine.state, &key::bounds(topic, partition))? {
-        Some(value) => Beginning::decode(&value).ok_or_else(damaged)?,
-        None => Beginning::default(),
-    };
-    // From `first` on: what was deleted below need not be walked over.
-    let (from, to) =
-        (key::record(topic, partition, beginning.first), key::record(topic, partition, u64::MAX));
-    let next = match engine::last_key(&engine.snapshot(), &engine.log, &from, &to)? {
-        Some(last) => key::offset(&last).ok_or_else(damaged)? + 1,
-        None => beginning.first,
-    };
-    Ok((beginning, next))
 }
