@@ -53,6 +53,11 @@ impl Reactor {
         self.sweep = Some(Sweep { from: 0, what: What::Reincarnate(incarnation) });
     }
 
+    /// Whether links of an old incarnation are being closed.
+    pub(super) fn is_reincarnating(&self) -> bool {
+        self.sweep.as_ref().is_some_and(|sweep| matches!(sweep.what, What::Reincarnate(_)))
+    }
+
     pub(super) fn begin_drain(&mut self, done: oneshot::Sender<()>) {
         let config = &self.parts.config;
         let now_ms = self.now.ms;

@@ -21,6 +21,10 @@ impl Reactor {
             self.mailbox.take(&mut self.inbox, &mut self.missed);
         }
         for _ in 0..BUDGET {
+            // What comes after a new incarnation is for that one.
+            if self.is_reincarnating() {
+                break;
+            }
             let Some(mail) = self.inbox.pop_front() else { break };
             self.open(mail);
         }
@@ -90,6 +94,7 @@ impl Reactor {
             self.forget_guest(guest.address);
         }
         self.perform(slot);
+        self.arm(slot);
         self.resume(slot);
     }
 
@@ -134,13 +139,12 @@ impl Reactor {
         let room = self.has_room(slot);
         let Some(link) = self.table.get_mut(slot) else { return };
         let (session, out) = (&mut link.session, &mut self.actions);
+        let mut confirmed = false;
         match down {
             down::Down::Result(result) => {
                 let live = session.is_live();
                 session.on_result(&self.rules, self.now, &result, out);
-                if !live && session.is_live() {
-                    self.parts.metrics.sign_in("confirmed");
-                }
+                confirmed = !live && session.is_live();
             }
             down::Down::Hint(hint) => session.on_hint(hint.head, room, out),
             down::Down::Kick(kick) => session.on_kick(&kick, out),
@@ -149,6 +153,10 @@ impl Reactor {
             down::Down::Error(_) | down::Down::Open(_) | down::Down::Push(_) => {}
         }
         self.perform(slot);
+        if confirmed {
+            self.parts.metrics.sign_in("confirmed");
+            self.arm(slot);
+        }
     }
 
     fn push(&mut self, partition: Partition, number: u64, last: u64, frame: &Bytes) {
