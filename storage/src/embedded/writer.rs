@@ -70,10 +70,10 @@ impl Writer {
                 Err(Trouble::Read(error)) => tracing::error!(%error, "a write was refused"),
                 Err(Trouble::Engine(error)) => {
                     if let Err(fatal) = self.recover(&error) {
-                        return self.die(&fatal);
+                        return self.fatal(&fatal);
                     }
                 }
-                Err(Trouble::Fatal(fatal)) => return self.die(&fatal),
+                Err(Trouble::Fatal(_)) => return,
             }
             work.shrink_to(KEPT_ITEMS);
         }
@@ -89,7 +89,11 @@ impl Writer {
             let (append, text) = match trouble {
                 Trouble::Read(error) => (AppendError::Rejected, error.to_string()),
                 Trouble::Engine(error) => (AppendError::Rejected, error.to_string()),
-                Trouble::Fatal(fatal) => (AppendError::Fatal, fatal.to_string()),
+                Trouble::Fatal(fatal) => {
+                    // First of all: mostly this ends the process, and nobody is told anything.
+                    self.fatal(fatal);
+                    (AppendError::Fatal, fatal.to_string())
+                }
             };
             self.refuse(work, turn, append, &text);
         }
@@ -215,7 +219,7 @@ impl Writer {
         Ok(())
     }
 
-    fn die(self, fatal: &Fatal) {
+    fn fatal(&self, fatal: &Fatal) {
         tracing::error!(%fatal, "the data cannot be trusted any more");
         (self.core.options.on_fatal)(fatal);
     }
@@ -231,7 +235,7 @@ impl Drop for Writer {
         self.core.places.iter().for_each(Place::close);
         drop(self.core.slot.replace(None));
         if std::thread::panicking() {
-            (self.core.options.on_fatal)(&Fatal::Background("the writer panicked".into()));
+            self.fatal(&Fatal::Background("the writer panicked".into()));
         }
     }
 }
