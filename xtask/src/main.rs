@@ -1,2 +1,54 @@
-//! placeholder
-fn main() {}
+//! The project's own commands. `cargo xtask help` lists them.
+
+mod backends;
+mod ci;
+mod layers;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Godwit's own commands")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything that a change must pass: fmt, clippy, rustdoc, tidy, and then every test.
+    Ci,
+    /// Every test, real Kafka and Cassandra included; ends with one line that sums them up.
+    Test {
+        /// Leave the real back ends out, and say so.
+        #[arg(long)]
+        no_backends: bool,
+        /// For `cargo test`, such as `-p logic` or a test's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// What no compiler checks: layers, file heads, names in documents, codes in tables.
+    Tidy,
+    /// A real Kafka and a real Cassandra on this machine, from their Maven jars (JDK 17 and Maven needed).
+    Backends(backends::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Ci => ci::run(),
+        Command::Test { no_backends, args } => test::run(!no_backends, &args),
+        Command::Tidy => tidy::run(),
+        Command::Backends(args) => backends::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `backends`: a real Kafka (KRaft) and a real Cassandra, from their Maven jars, on loopback. Their data and
+//! pids lie in one directory; a node that died comes back with its data at the next `up`.
+
+mod cassandra;
+mod kafka;
+mod node;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+
+use crate::tools::{answers, root};
+use node::Node;
+
+/// `cargo xtask backends …`
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Where data and pids are.
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+    /// Kafka brokers; replication comes from three on.
+    #[arg(long, global = true, default_value_t = 1)]
+    brokers: u16,
+    /// Cassandra nodes, on 127.0.0.1, 127.0.0.2, …
+    #[arg(long, global = true, default_value_t = 1)]
+    nodes: u16,
+    /// The first broker's port.
+    #[arg(long, global = true, default_value_t = 9092)]
+    kafka_port: u16,
+    /// The port on which every Cassandra node answers CQL.
+    #[arg(long, global = true, default_value_t = 9042)]
+    cql_port: u16,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts what is not running, and waits until it answers.
+    Up,
+    /// Ends what is running; the data stays.
+    Down,
+    /// Says what is running; fails if something is not.
+    Status,
+}
+
+/// The programs that are needed and not there.
+pub(crate) fn missing() -> Vec<&'static str> {
+    [("java", "-version", "JDK 17 (java)"), ("mvn", "-v", "Maven (mvn)")]
+        .into_iter()
+        .filter(|(program, arg, _)| !answers(program, arg))
+        .map(|(_, _, name)| name)
+        .collect()
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let cluster = Cluster {
+        dir: args.dir.clone().unwrap_or_else(|| root().join("target/backends")),
+        brokers: args.brokers,
+        nodes: args.nodes,
+        kafka_port: args.kafka_port,
+        cql_port: args.cql_port,
+    };
+    match args.command {
+        Command::Up => {
+            let missing = missing();
+            if !missing.is_empty() {
+                bail!("needed and not found: {}", missing.join(", "));
+            }
+            cluster.up()?;
+            println!("--log kafka://{}/godwit --store scylla://{}/godwit", cluster.kafka(), cluster.cql());
+            Ok(())
+        }
+        Command::Down => cluster.down(),
+        Command::Status => cluster.status(),
+    }
+}
+
+/// Brokers and nodes that belong together.
+pub(crate) struct Cluster {
+    dir: PathBuf,
+    brokers: u16,
+    nodes: u16,
+    kafka_port: u16,
+    cql_port: u16,
+}
+
+impl Cluster {
+    /// Three of each, on ports of their own, so that a developer's can run beside them.
+    pub(crate) fn for_tests() -> Result<Self> {
+        let dir = root().join("target/test-backends");
+        Ok(Self { dir, brokers: 3, nodes: 3, kafka_port: 19_092, cql_port: 19_042 })
+    }
+
+    /// Starts what is not running.
+    pub(crate) fn up(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.dir)?;
+        let kafka = kafka::prepare(self)?;
+        kafka.iter().try_for_each(Node::start)?;
+        // Nodes of a ring join one at a time.
+        for node in cassandra::prepare(self)? {
+            node.start()?;
+            node.wait()?;
+        }
+        kafka.iter().try_for_each(Node::wait)
+    }
+
+    /// Ends everything that is running in the directory.
+    pub(crate) fn down(&self) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return Ok(()) };
+        let nodes = entries.flatten().map(|entry| Node::at(entry.path()));
+        let running: Vec<Node> = nodes.filter(Node::is_running).collect();
+        running.iter().for_each(Node::terminate);
+        running.iter().try_for_each(Node::wait_gone)
+    }
+
+    /// Removes the data.
+    pub(crate) fn wipe(&self) -> Result<()> {
+        if self.dir.exists() {
+            std::fs::remove_dir_all(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// `host:port,…` of the brokers.
+    pub(crate) fn kafka(&self) -> String {
+        let address = |i| format!("127.0.0.1:{}", self.kafka_port + i);
+        (0..self.brokers).map(address).collect::<Vec<_>>().join(",")
+    }
+
+    /// `host:port,…` of the Cassandra nodes.
+    pub(crate) fn cql(&self) -> String {
+        let address = |i| format!("127.0.0.{i}:{}", self.cql_port);
+        (1..=self.nodes).map(address).collect::<Vec<_>>().join(",")
+    }
+
+    /// What tests are told: where the back ends are, and in which directory their pids lie
+    /// (`broker-1/pid`, `node-1/pid`, …).
+    pub(crate) fn env(&self) -> [(&'static str, String); 3] {
+        [
+            ("GODWIT_TEST_KAFKA", self.kafka()),
+            ("GODWIT_TEST_CQL", self.cql()),
+            ("GODWIT_TEST_BACKENDS_DIR", self.dir.display().to_string()),
+        ]
+    }
+
+    fn status(&self) -> Result<()> {
+        let brokers = (1..=self.brokers).map(|i| format!("broker-{i}"));
+        let nodes = (1..=self.nodes).map(|i| format!("node-{i}"));
+        let mut down = 0;
+        for name in brokers.chain(nodes) {
+            let running = Node::at(self.dir.join(&name)).is_running();
+            println!("{name}: {}", if running { "running" } else { "not running" });
+            down += u32::from(!running);
+        }
+        if down > 0 {
+            bail!("{down} not running");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! One Java process with a directory of its own: `pid`, `log`, and its data.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::tools::{now, run};
+
+/// How long a node may take to start, on two busy cores.
+const START: Duration = Duration::from_secs(180);
+/// How long it may take to end before it is killed.
+const END: Duration = Duration::from_secs(20);
+
+/// A node, running or not.
+pub(crate) struct Node {
+    dir: PathBuf,
+    /// Arguments of `java`.
+    java: Vec<String>,
+    /// The line in the log that says it is ready.
+    ready: &'static str,
+}
+
+impl Node {
+    /// A node that can be started.
+    pub(crate) fn new(dir: PathBuf, java: Vec<String>, ready: &'static str) -> Self {
+        Self { dir, java, ready }
+    }
+
+    /// A node by its directory alone, to end it.
+    pub(crate) fn at(dir: PathBuf) -> Self {
+        Self { dir, java: Vec::new(), ready: "" }
+    }
+
+    fn name(&self) -> String {
+        self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    fn pid(&self) -> Option<i32> {
+        std::fs::read_to_string(self.dir.join("pid")).ok()?.trim().parse().ok()
+    }
+
+    /// Whether the process that the pid file names is one of ours and lives.
+    pub(crate) fn is_running(&self) -> bool {
+        let Some(pid) = self.pid() else { return false };
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let ours = String::from_utf8_lossy(&line).contains(&*self.dir.to_string_lossy());
+        ours && !status.contains("State:\tZ")
+    }
+
+    /// Starts the process in a session of its own, so that it outlives this one. Nothing if it runs.
+    pub(crate) fn start(&self) -> Result<()> {
+        if self.is_running() {
+            return Ok(());
+        }
+        let log = File::create(self.dir.join("log"))?;
+        let mut command = Command::new("java");
+        command.args(&self.java).current_dir(&self.dir).stdin(Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log);
+        // SAFETY: setsid is async-signal-safe and touches no memory of this process.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                Ok(())
+            });
+        }
+        let child = command.spawn().context("cannot run java")?;
+        std::fs::write(self.dir.join("pid"), child.id().to_string())?;
+        Ok(())
+    }
+
+    /// Waits until the log says that it is ready.
+    pub(crate) fn wait(&self) -> Result<()> {
+        let begun = now();
+        loop {
+            let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            if log.contains(self.ready) {
+                println!("{} is up", self.name());
+                return Ok(());
+            }
+            if !self.is_running() || begun.elapsed() > START {
+                let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                bail!("{} did not start:\n{}", self.name(), tail.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Asks the process to end.
+    pub(crate) fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Waits until it has ended; kills it when that takes too long.
+    pub(crate) fn wait_gone(&self) -> Result<()> {
+        let begun = now();
+        while self.is_running() {
+            if begun.elapsed() > END {
+                self.signal(libc::SIGKILL);
+            }
+            if begun.elapsed() > 2 * END {
+                bail!("{} does not end", self.name());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        println!("{} is down", self.name());
+        Ok(())
+    }
+
+    fn signal(&self, signal: i32) {
+        if let Some(pid) = self.pid().filter(|_| self.is_running()) {
+            // SAFETY: kill takes plain numbers; the pid was seen to be one of our nodes just now.
+            unsafe { libc::kill(pid, signal) };
+        }
+    }
+}
+
+/// The directory with a POM's jars, fetched once per user and version.
+pub(crate) fn jars(name: &str) -> Result<PathBuf> {
+    let pom = crate::tools::root().join(format!("xtask/backends/{name}/pom.xml"));
+    let text = std::fs::read_to_string(&pom)?;
+    let version = text.split_once(&format!("<{name}.version>")).and_then(|(_, rest)| rest.split_once('<'));
+    let (version, _) = version.with_context(|| format!("{} names no version", pom.display()))?;
+    let cache = cache()?.join(format!("{name}-{version}"));
+    if cache.is_dir() {
+        return Ok(cache);
+    }
+    println!("fetching the jars of {name} {version}");
+    let part = cache.with_extension("part");
+    let output = format!("-DoutputDirectory={}", part.display());
+    let mut command = Command::new("mvn");
+    command.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
+    run(command.args(["-DincludeScope=runtime", &output]))?;
+    std::fs::rename(&part, &cache)?;
+    Ok(cache)
+}
+
+fn cache() -> Result<PathBuf> {
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    let dir = Path::new(&home).join(".cache/godwit-backends");
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
