@@ -32,6 +32,8 @@ enum Broken {
 pub(crate) struct Downlink {
     mailboxes: Arc<[Arc<Mailbox>]>,
     partitions: RwLock<Box<[Owner]>>,
+    /// Every partition had a stream at the same time once.
+    was_complete: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -54,7 +56,7 @@ struct Stream {
 impl Downlink {
     pub(crate) fn new(count: u32, mailboxes: Arc<[Arc<Mailbox>]>, metrics: Arc<Metrics>) -> Self {
         let partitions = RwLock::new((0..count).map(|_| Owner::default()).collect());
-        Self { mailboxes, partitions, metrics }
+        Self { mailboxes, partitions, was_complete: AtomicBool::new(false), metrics }
     }
 
     /// Serves one stream until it ends.
@@ -98,10 +100,15 @@ impl Downlink {
         self.read().iter().filter_map(|owner| owner.stream.as_ref()).for_each(|s| s.broken.notify_one());
     }
 
-    /// Partitions that have no stream through which syncs are answered.
-    pub(crate) fn missing(&self) -> usize {
+    /// Partitions whose owners are missed: every one that was not there yet when the node started; later
+    /// only where none is there at all, because owners come and go.
+    pub(crate) fn missed(&self) -> usize {
+        let partitions = self.read();
         let open = |stream: &Arc<Stream>| stream.open.load(Ordering::Acquire);
-        self.read().iter().filter(|owner| !owner.stream.as_ref().is_some_and(open)).count()
+        let there = partitions.iter().filter(|owner| owner.stream.as_ref().is_some_and(open)).count();
+        let missing = partitions.len() - there;
+        let complete = self.was_complete.fetch_or(missing == 0, Ordering::Relaxed);
+        if complete && there > 0 { 0 } else { missing }
     }
 
     /// Takes the place of the partition's stream; an error is the higher term that holds it.

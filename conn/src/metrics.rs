@@ -21,6 +21,7 @@ struct Code {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Queue {
+    reactor: u32,
     queue: &'static str,
 }
 
@@ -28,13 +29,11 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) links: Gauge,
-    pub(crate) live: Gauge,
     pub(crate) streams: Gauge,
     pub(crate) frames_in: Counter,
     pub(crate) frames_out: Counter,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
-    pub(crate) buffered: Gauge,
     pub(crate) turn: Histogram,
     accepts: Family<Outcome, Counter>,
     sign_ins: Family<Outcome, Counter>,
@@ -49,13 +48,11 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let m = Self {
             links: Gauge::default(),
-            live: Gauge::default(),
             streams: Gauge::default(),
             frames_in: Counter::default(),
             frames_out: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
-            buffered: Gauge::default(),
             turn: Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
             accepts: Family::default(),
             sign_ins: Family::default(),
@@ -67,18 +64,11 @@ impl Metrics {
         };
         let r = registry;
         r.register("godwit_conn_links", "Links that are open", m.links.clone());
-        r.register("godwit_conn_live_links", "Links whose session is confirmed", m.live.clone());
         r.register("godwit_conn_streams", "Push streams of owners that are attached", m.streams.clone());
         r.register("godwit_conn_frames_read", "Frames of devices", m.frames_in.clone());
         r.register("godwit_conn_frames_written", "Frames to devices", m.frames_out.clone());
         r.register_with_unit("godwit_conn_read", "Read from devices", Unit::Bytes, m.bytes_in.clone());
         r.register_with_unit("godwit_conn_written", "Queued to devices", Unit::Bytes, m.bytes_out.clone());
-        r.register_with_unit(
-            "godwit_conn_buffered",
-            "Waiting for and of links",
-            Unit::Bytes,
-            m.buffered.clone(),
-        );
         r.register_with_unit("godwit_conn_turn", "A turn, without waiting", Unit::Seconds, m.turn.clone());
         r.register("godwit_conn_accepts", "Links accepted or turned away", m.accepts.clone());
         r.register("godwit_conn_sign_ins", "Tokens and sessions", m.sign_ins.clone());
@@ -114,8 +104,9 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn queue(&self, queue: &'static str, (depth, cap): (usize, usize)) {
-        self.depth.get_or_create(&Queue { queue }).set(i64::try_from(depth).unwrap_or(i64::MAX));
-        self.cap.get_or_create(&Queue { queue }).set(i64::try_from(cap).unwrap_or(i64::MAX));
+    pub(crate) fn queue(&self, reactor: u32, queue: &'static str, (depth, cap): (usize, usize)) {
+        let queue = Queue { reactor, queue };
+        self.depth.get_or_create(&queue).set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.cap.get_or_create(&queue).set(i64::try_from(cap).unwrap_or(i64::MAX));
     }
 }

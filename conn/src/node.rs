@@ -61,7 +61,8 @@ pub enum Unready {
     /// The log takes no records.
     #[error("the log cannot be appended to")]
     NoLog,
-    /// Some partitions of the timelines log have no owner that is connected.
+    /// So many partitions of the timelines log have no owner attached: after the start any of them counts,
+    /// later only all.
     #[error("{0} timelines partitions have no owner attached")]
     NoOwner(usize),
 }
@@ -183,12 +184,12 @@ impl Node {
     /// # Errors
     /// Every reason why not.
     pub fn ready(&self) -> Result<(), Vec<Unready>> {
-        let missing = self.parts.downlink.missing();
+        let missed = self.parts.downlink.missed();
         let reasons: Vec<_> = [
             (self.incarnation.load(Ordering::SeqCst) == 0, Unready::NoLease),
             (self.draining.load(Ordering::SeqCst), Unready::Draining),
             (!self.parts.uplink.is_up(), Unready::NoLog),
-            (missing != 0, Unready::NoOwner(missing)),
+            (missed != 0, Unready::NoOwner(missed)),
         ]
         .into_iter()
         .filter_map(|(unready, why)| unready.then_some(why))

@@ -151,6 +151,11 @@ impl Table {
         self.len
     }
 
+    /// Links, and the most that may be.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        (self.len, self.max)
+    }
+
     /// Slots that there are, taken or not.
     pub(crate) fn slots(&self) -> usize {
         self.pieces.len() * PIECE

@@ -48,6 +48,10 @@ impl Appends {
         }
     }
 
+    pub(super) fn depth(&self) -> (usize, usize) {
+        (self.in_flight, self.max)
+    }
+
     fn has_room(&self) -> bool {
         self.in_flight <= self.max / 2
     }

@@ -37,6 +37,7 @@ use crate::session::{Action, Rules};
 use crate::table::Table;
 use crate::uplink::Uplink;
 use crate::verify::Pool;
+use crate::wheel::Wheel;
 use act::Appends;
 use drain::{Drain, Sweep};
 
@@ -77,7 +78,7 @@ pub(crate) struct Reactor {
     now: Now,
 
     table: Table,
-    wheel: crate::wheel::Wheel,
+    wheel: Wheel,
     rules: Rules,
     caps: Caps,
     /// Links to be read.
@@ -148,7 +149,7 @@ impl Reactor {
             accept_ms: 0,
             now,
             table: Table::new(config.links_max.div_ceil(reactors)),
-            wheel: crate::wheel::Wheel::new(now.ms),
+            wheel: Wheel::new(now.ms),
             rules: rules(config, parts.partitions, number),
             caps: Caps { high: config.outbox_high_bytes, max: config.outbox_bytes_max },
             ready: VecDeque::new(),
@@ -236,7 +237,7 @@ impl Reactor {
         if busy || (self.acceptable && self.accept_ms <= self.now.ms) {
             return 0;
         }
-        let mut quiet = self.wheel.quiet_ms(self.now.ms).unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX);
+        let mut quiet = self.wheel.quiet_ms(self.now.ms, WAIT_MS_MAX);
         if self.acceptable {
             quiet = quiet.min(self.accept_ms - self.now.ms);
         }
@@ -269,10 +270,11 @@ impl Reactor {
             .observe(Duration::from_micros(end.wall_us.saturating_sub(self.now.wall_us)).as_secs_f64());
         if end.ms >= tally.published_ms + WAIT_MS_MAX {
             tally.published_ms = end.ms;
-            metrics.queue("mailbox", self.mailbox.depth());
-            metrics.queue("appends", self.parts.uplink.depth());
-            metrics.queue("buffered_bytes", (self.buffered, self.parts.config.buffered_bytes_max));
-            metrics.queue("links", (self.table.len(), self.parts.config.links_max));
+            let reactor = u32::from(self.number);
+            metrics.queue(reactor, "mailbox", self.mailbox.depth());
+            metrics.queue(reactor, "appends", self.appends.depth());
+            metrics.queue(reactor, "buffered_bytes", (self.buffered, self.parts.config.buffered_bytes_max));
+            metrics.queue(reactor, "links", self.table.depth());
         }
     }
 }

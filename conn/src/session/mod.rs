@@ -10,114 +10,27 @@
 //!   any state ── close, by whomever ──▶ Closing: nothing is taken, nothing is said any more
 //! ```
 
+mod action;
 mod leave;
 mod push;
 mod rate;
+mod rules;
 mod send;
 mod sign_in;
 mod sync;
 
-use bytes::Bytes;
-use compact_str::CompactString;
 use prost::Message;
 use proto::close::Close;
-use proto::partition::{self, Partition};
+use proto::partition::Partition;
 use proto::v1::{self, client_frame, server_frame};
 use proto::{Code, DeviceId, Fault, UserId};
-use storage::log::{Partitions, Topic};
 
 use crate::clock::Now;
+pub use action::{Action, Appended, Deadline};
 use rate::Rate;
+pub use rules::Rules;
 use send::{Refusal, Sends};
 pub use sign_in::{Denied, Verified};
-
-/// What is the same for every session of a reactor.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// The node's name, as it stands in fences.
-    pub node: String,
-    /// The node's incarnation.
-    pub incarnation: u64,
-    /// The reactor's number within the node.
-    pub reactor: u32,
-    /// The partition counts of the logs.
-    pub partitions: Partitions,
-    /// From accept to a verified token, in ms.
-    pub unauthenticated_ms: u64,
-    /// From accept to the confirmed session, in ms.
-    pub sign_in_ms: u64,
-    /// Silence of a live link, in ms.
-    pub idle_ms: u64,
-    /// The range in which a device picks its heartbeat, in ms.
-    pub heartbeat_ms: (u32, u32),
-    /// The time that one frame of up to 4 KiB costs, in µs; larger ones cost more.
-    pub frame_cost_us: u64,
-    /// How far ahead of that rate a link may be, in µs.
-    pub burst_us: u64,
-    /// Calls of a link under way.
-    pub calls_max: u8,
-    /// Members of a group, as SignInResult tells devices.
-    pub group_members_max: u32,
-}
-
-/// Which record an append was, among those of one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Appended {
-    /// The SessionStart.
-    Start,
-    /// A Submission; the number counts up within the session.
-    Send(u32),
-    /// The SessionEnd. Its outcome is not for the session, which is gone by then: where it fails, the
-    /// partition's stream is to be broken.
-    End,
-}
-
-/// What a session wants done, in this order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Write this frame.
-    Write(v1::ServerFrame),
-    /// Write this ServerFrame, which is encoded, without a length.
-    WriteEncoded(Bytes),
-    /// Check this token, and report to [`Session::on_verified`].
-    Verify(String),
-    /// Append this record. Report the outcome to [`Session::on_report`], or to [`Session::on_refused`]
-    /// before anything else if the log does not take it.
-    Append {
-        /// To which log.
-        topic: Topic,
-        /// To which of its partitions.
-        partition: Partition,
-        /// The record, encoded.
-        record: Bytes,
-        /// Its name for the report.
-        what: Appended,
-    },
-    /// Ask the owner of the user's partition; the answer goes to [`Session::on_sync_answer`].
-    Ask(Partition, v1::SyncAsk),
-    /// Pass a call on; the answer goes to [`Session::on_call_result`].
-    Call {
-        /// To be given back with the answer.
-        request_id: u64,
-        /// The call, with who calls.
-        call: v1::LinkCall,
-    },
-    /// The device acknowledged more: [`Session::take_cursor`] has something, sooner or later.
-    Acked,
-    /// Write what is queued, then close the socket. The last action of a session.
-    Close(Close),
-}
-
-/// When a session ends by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Deadline {
-    /// The token was not verified in time.
-    Unauthenticated,
-    /// The session was not confirmed in time.
-    SignIn,
-    /// Nothing was heard.
-    Idle,
-}
 
 #[derive(Debug)]
 enum State {
@@ -363,25 +276,6 @@ impl Session {
             }
         }
     }
-}
-
-impl Rules {
-    /// The fence of a link of this reactor.
-    #[must_use]
-    pub fn fence(&self, link: u64) -> v1::Fence {
-        v1::Fence { node: self.node.clone(), incarnation: self.incarnation, reactor: self.reactor, link }
-    }
-
-    /// The record that ends a session of this reactor; `user` is empty where it is no longer known.
-    #[must_use]
-    pub fn session_end(&self, link: u64, user: &str) -> Bytes {
-        let end = v1::SessionEnd { fence: Some(self.fence(link)), user: user.into() };
-        timeline_record(v1::timeline_record::Record::SessionEnd(end))
-    }
-}
-
-fn timeline_record(record: v1::timeline_record::Record) -> Bytes {
-    v1::TimelineRecord { record: Some(record) }.encode_to_vec().into()
 }
 
 fn write(reply_to: u64, frame: server_frame::Frame) -> Action {

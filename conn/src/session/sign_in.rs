@@ -1,12 +1,19 @@
 //! Signing in: the token, the record of the session, and its confirmation by the owner.
 
+use bytes::Bytes;
+use compact_str::CompactString;
+use proto::close::Close;
 use proto::limits::{
     BODY_BYTES_MAX, CLIENT_FRAME_BYTES_MAX, CLIENT_NAME_BYTES_MAX, DEVICE_CLASS_BYTES_MAX, SYNC_ENTRIES_MAX,
     TOKEN_BYTES_MAX, UNACKED_SENDS_MAX,
 };
-use storage::log::AppendError;
+use proto::v1::{self, server_frame};
+use proto::{Code, DeviceId, Fault, UserId, partition};
+use storage::log::{AppendError, Topic};
 
-use super::*;
+use super::rules::timeline_record;
+use super::{Action, Appended, Identity, Rules, Session, State, error, write};
+use crate::clock::Now;
 
 /// The protocol revision that this server speaks.
 const PROTOCOL: u32 = 1;
