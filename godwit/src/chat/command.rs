@@ -18,8 +18,22 @@ Type a message and press Enter. Commands:
 A message that begins with a slash: type two. Marks: ✓ in the conversation, … waiting, ✗ not delivered.";
 
 const COMMANDS: [&str; 16] = [
-    "/to", "/group", "/add", "/remove", "/rename", "/leave", "/dissolve", "/members", "/history", "/block",
-    "/unblock", "/who", "/quit", "/exit", "/help", "/?",
+    "/to",
+    "/group",
+    "/add",
+    "/remove",
+    "/rename",
+    "/leave",
+    "/dissolve",
+    "/members",
+    "/history",
+    "/block",
+    "/unblock",
+    "/who",
+    "/quit",
+    "/exit",
+    "/help",
+    "/?",
 ];
 
 /// A line, understood.
@@ -102,7 +116,10 @@ fn user(word: &str) -> Result<UserId, String> {
 
 fn count(rest: &[String]) -> Result<u32, String> {
     let Some(word) = rest.first() else { return Ok(20) };
-    word.parse().ok().filter(|n| (1..=200).contains(n)).ok_or_else(|| "give a number from 1 to 200".to_owned())
+    word.parse()
+        .ok()
+        .filter(|n| (1..=200).contains(n))
+        .ok_or_else(|| "give a number from 1 to 200".to_owned())
 }
 
 fn only(command: &str, rest: &[String]) -> Result<String, String> {

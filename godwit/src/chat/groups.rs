@@ -38,11 +38,6 @@ impl Groups {
         self.names.get(&id).filter(|name| !name.is_empty()).map_or_else(short, |name| clean(name))
     }
 
-    /// Whether this conversation is a group that is known here.
-    pub(super) fn is_known(&self, group: &ConversationId) -> bool {
-        self.names.contains_key(&group.to_string())
-    }
-
     /// Learns from an entry.
     pub(super) fn hear(&mut self, entry: &v1::Entry) {
         let Ok(group) = ConversationId::from_slice(&entry.conversation) else { return };
@@ -84,7 +79,7 @@ mod tests {
         let groups = Groups::open(dir.path());
         assert_eq!(groups.find("#the\u{1b} crew"), Some(group));
         assert_eq!(groups.find(&group.to_string()), Some(group));
-        assert_eq!((groups.find("crew"), groups.is_known(&group)), (None, true));
+        assert_eq!(groups.find("crew"), None);
         assert!(!groups.name(&group).contains('\u{1b}'));
     }
 }

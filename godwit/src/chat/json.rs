@@ -31,14 +31,34 @@ enum Command {
         data: Option<String>,
         kind: Option<u32>,
     },
-    Create { name: String, members: Vec<String> },
-    Add { group: String, users: Vec<String> },
-    Remove { group: String, users: Vec<String> },
-    Leave { group: String },
-    Rename { group: String, name: String },
-    Dissolve { group: String },
-    Block { user: String },
-    Unblock { user: String },
+    Create {
+        name: String,
+        members: Vec<String>,
+    },
+    Add {
+        group: String,
+        users: Vec<String>,
+    },
+    Remove {
+        group: String,
+        users: Vec<String>,
+    },
+    Leave {
+        group: String,
+    },
+    Rename {
+        group: String,
+        name: String,
+    },
+    Dissolve {
+        group: String,
+    },
+    Block {
+        user: String,
+    },
+    Unblock {
+        user: String,
+    },
     Members {
         group: String,
         #[serde(default)]
@@ -55,10 +75,13 @@ enum Command {
         limit: u32,
     },
     Status {},
-    Quit { flush_ms: Option<u64> },
+    Quit {
+        flush_ms: Option<u64>,
+    },
 }
 
 /// Why a command was not done: a code for programs, words for people.
+#[derive(Debug)]
 struct Failed {
     code: String,
     message: String,
@@ -128,7 +151,7 @@ impl Session {
     /// Does one line; how long to wait at the end if it was the last.
     async fn line(&mut self, line: input::Line) -> std::io::Result<Option<Duration>> {
         let Some(bytes) = line else {
-            fail(None, &Failed::usage("a line is over 1 MiB"))?;
+            fail(None, &Failed::usage(&"a line is over 1 MiB"))?;
             return Ok(None);
         };
         if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -213,7 +236,7 @@ impl Session {
                 (ConversationId::direct(&self.user, &user), client.unblock(user).await?)
             }
             Command::Members { .. } | Command::History { .. } | Command::Status {} | Command::Quit { .. } => {
-                return Err(Failed::usage("not a send"));
+                return Err(Failed::usage(&"not a send"));
             }
         };
         if let Some(reference) = reference {
@@ -314,7 +337,7 @@ impl Session {
 }
 
 impl Failed {
-    fn usage(message: impl ToString) -> Self {
+    fn usage(message: &dyn ToString) -> Self {
         Self { code: "USAGE".to_owned(), message: message.to_string() }
     }
 }
@@ -338,14 +361,14 @@ impl From<Error> for Failed {
 
 /// The reference, if it can be made out, and the command.
 fn parse(bytes: &[u8]) -> Result<(Option<Value>, Command), (Option<Value>, Failed)> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| (None, Failed::usage(error)))?;
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| (None, Failed::usage(&error)))?;
     let Value::Object(mut fields) = value else {
-        return Err((None, Failed::usage("a command is a JSON object")));
+        return Err((None, Failed::usage(&"a command is a JSON object")));
     };
     let reference = fields.remove("ref");
     match serde_json::from_value(Value::Object(fields)) {
         Ok(command) => Ok((reference, command)),
-        Err(error) => Err((reference, Failed::usage(error))),
+        Err(error) => Err((reference, Failed::usage(&error))),
     }
 }
 
@@ -353,12 +376,12 @@ fn target(user: Option<String>, group: Option<String>) -> Result<Target, Failed>
     match (user, group) {
         (Some(user), None) => user_id(&user).map(Target::User),
         (None, Some(group)) => group_id(&group).map(Target::Group),
-        _ => Err(Failed::usage("give a user or a group, one of them")),
+        _ => Err(Failed::usage(&"give a user or a group, one of them")),
     }
 }
 
 fn user_id(text: &str) -> Result<UserId, Failed> {
-    UserId::new(text).map_err(Failed::usage)
+    UserId::new(text).map_err(|error| Failed::usage(&error))
 }
 
 fn users(texts: &[String]) -> Result<Vec<UserId>, Failed> {
@@ -366,14 +389,14 @@ fn users(texts: &[String]) -> Result<Vec<UserId>, Failed> {
 }
 
 fn group_id(text: &str) -> Result<ConversationId, Failed> {
-    text.parse().map_err(|_| Failed::usage("a group's id has 32 hexadecimal digits"))
+    text.parse().map_err(|_| Failed::usage(&"a group's id has 32 hexadecimal digits"))
 }
 
 fn message(text: Option<String>, data: Option<String>, kind: Option<u32>) -> Result<v1::Message, Failed> {
     let data = match (text, data) {
         (Some(text), None) => text.into_bytes(),
-        (None, Some(data)) => STANDARD.decode(data).map_err(Failed::usage)?,
-        _ => return Err(Failed::usage("give text or data (base64), one of them")),
+        (None, Some(data)) => STANDARD.decode(data).map_err(|error| Failed::usage(&error))?,
+        _ => return Err(Failed::usage(&"give text or data (base64), one of them")),
     };
     Ok(v1::Message { kind: kind.unwrap_or(TEXT), data: data.into() })
 }

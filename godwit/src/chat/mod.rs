@@ -171,7 +171,9 @@ fn identity(arguments: &ChatArguments) -> anyhow::Result<Identity> {
     let path = arguments.key.clone().unwrap_or_else(|| development::find_key(&arguments.data));
     let key = Key::read(&path).with_context(|| {
         let dir = arguments.data.display();
-        format!("no key to sign in with: is `godwit serve` running in development mode with its data in {dir}?")
+        format!(
+            "no key to sign in with: is `godwit serve` running in development mode with its data in {dir}?"
+        )
     })?;
     let (for_user, for_device) = (user.clone(), device.clone());
     let token: TokenSource = Box::new(move || {
@@ -185,7 +187,8 @@ fn identity(arguments: &ChatArguments) -> anyhow::Result<Identity> {
 fn claims(token: &str) -> anyhow::Result<(UserId, DeviceId)> {
     let part = token.split('.').nth(1).context("no claims")?;
     let claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part)?)?;
-    let claim = |name: &str| claims.get(name).and_then(serde_json::Value::as_str).context("a claim is missing");
+    let claim =
+        |name: &str| claims.get(name).and_then(serde_json::Value::as_str).context("a claim is missing");
     Ok((UserId::new(claim("sub")?)?, DeviceId::new(claim("did")?)?))
 }
 

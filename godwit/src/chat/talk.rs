@@ -214,7 +214,8 @@ impl Talk {
 
     fn entry(&mut self, screen: &mut Screen, entry: &v1::Entry) -> anyhow::Result<()> {
         self.groups.hear(entry);
-        if matches!(entry.event, Some(v1::entry::Event::GroupRenamed(_) | v1::entry::Event::GroupCreated(_))) {
+        if matches!(entry.event, Some(v1::entry::Event::GroupRenamed(_) | v1::entry::Event::GroupCreated(_)))
+        {
             screen.prompt(&self.prompt())?;
         }
         if matches!(entry.event, Some(v1::entry::Event::Rejected(_))) {
