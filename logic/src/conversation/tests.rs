@@ -146,7 +146,7 @@ impl Outcome {
     fn rejected(&self, who: &str, code: Code) {
         match self.alone(who) {
             Event::Rejected(r) => {
-                assert_eq!((r.code, &*r.name), (code.number(), code.name()), "{}", r.detail)
+                assert_eq!((r.code, &*r.name), (code.number(), code.name()), "{}", r.detail);
             }
             other => panic!("{other:?} is not {code:?}"),
         }

@@ -4,6 +4,7 @@
 //! | on the node | in the state | then |
 //! |---|---|---|
 //! | confirmed | no | kick: its session was replaced or ended |
+//! | confirmed | in the index alone | kick, and append its end: the index outlived the row |
 //! | unconfirmed | no | nothing: its start is still on its way (and the node gives up by itself) |
 //! | unconfirmed | yes | result |
 //! | confirmed, behind | yes | hint |
@@ -45,6 +46,11 @@ impl TimelineStage {
             let Some(at) = link.link else { continue };
             there.insert((at.reactor, at.link));
             match self.compare_link(node, roster.incarnation, link, at) {
+                Ok(Some(RosterAction::Kick { fence, close: Close::SessionUnknown })) => {
+                    let holder = self.nodes.get(node, roster.incarnation, at.reactor, at.link);
+                    out.extend(holder.map(|holder| session_end(fence.clone(), &holder.user)));
+                    out.push(RosterAction::Kick { fence, close: Close::SessionUnknown });
+                }
                 Ok(action) => out.extend(action),
                 Err(error) => {
                     out.truncate(begun);
@@ -60,11 +66,7 @@ impl TimelineStage {
             let bound = usize::try_from(reactor).ok().and_then(|reactor| roster.bounds.get(reactor));
             if bound.is_some_and(|bound| link < *bound) && !there.contains(&(reactor, link)) {
                 let fence = Fence { node: node.into(), incarnation: roster.incarnation, reactor, link };
-                let user = holder.user.to_string();
-                out.push(append(Record::SessionEnd(v1::SessionEnd {
-                    fence: Some(fence_message(fence)),
-                    user,
-                })));
+                out.push(session_end(fence, &holder.user));
             }
         }
         Ok(())
@@ -102,6 +104,10 @@ impl TimelineStage {
         let same = session.is_some_and(|session| self.nodes.fence(session.place) == *fence);
         Ok(same.then_some((row, &holder.user)))
     }
+}
+
+fn session_end(fence: Fence, user: &UserId) -> RosterAction {
+    append(Record::SessionEnd(v1::SessionEnd { fence: Some(fence_message(fence)), user: user.to_string() }))
 }
 
 fn append(record: Record) -> RosterAction {
