@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use prost::Message;
+use proto::v1;
+use storage::log::{Append, AppendError, Report, Tag, Topic};
 use logic::nodes::{Lease, Load, Member, NodeTable, Nodes};
 use storage::embedded::{self, Embedded, Options};
 use storage::log::Partitions;
@@ -92,4 +95,40 @@ async fn the_table_outlives_the_process() {
         assert_eq!(nodes.table().borrow().get("one").map(|n| n.incarnation), Some(incarnation));
         drop(nodes);
     }
+}
+
+struct Ignore;
+
+impl Report for Ignore {
+    fn reported(&self, _: &[(Tag, Result<(), AppendError>)]) {}
+}
+
+#[tokio::test]
+async fn a_snapshot_takes_the_place_of_a_long_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = open(dir.path());
+    let log = data.log();
+    let one = Nodes::start(data.log(), member("one"));
+    let incarnation = held(&one).await;
+    let producer = log.producer(10_000, Arc::new(Ignore)).unwrap();
+    for tick in 0..4200 {
+        let skip = v1::Skip { topic: 0, partition: 3, tick };
+        let record = v1::NodeRecord { record: Some(v1::node_record::Record::Skip(skip)) };
+        assert_eq!(producer.append(Topic::Nodes, 0, record.encode_to_vec().into(), Tag(0, 0)), Append::Queued);
+    }
+    let mut first = 0;
+    for _ in 0..2000 {
+        first = log.bounds(Topic::Nodes, 0).await.unwrap().0;
+        if first > 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(first > 1, "the log was not trimmed");
+    let two = Nodes::start(data.log(), member("two"));
+    held(&two).await;
+    let table = two.table().borrow().clone();
+    assert_eq!(table.get("one").map(|node| node.incarnation), Some(incarnation));
+    let skips: Vec<u64> = table.skips(Topic::Messages, 3).map(|tick| tick.0).collect();
+    assert_eq!((skips.len(), skips.last()), (1024, Some(&4199)));
 }

@@ -11,7 +11,7 @@ use proto::v1;
 use storage::log::{Append, Log, LogError, Producer, Reader, Record, Tag, Topic};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{error, info, warn};
 use v1::node_record;
 
@@ -28,6 +28,8 @@ const SNAPSHOT_EVERY: u64 = 4096;
 const READ_MAX: usize = 512;
 /// Appends on their way at most.
 const QUEUED_MAX: usize = 64;
+/// Pause before the log is opened again.
+const REOPEN_AFTER: Duration = Duration::from_millis(200);
 /// How long a farewell may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -143,7 +145,15 @@ impl Shell {
                     return;
                 }
                 Ok(End::Again) => {}
-                Err(cause) => warn!(%cause, "the nodes log failed"),
+                Err(cause) => {
+                    warn!(%cause, "the nodes log failed");
+                    // It joins again, and so under another incarnation: the lease of this one is over.
+                    self.lease.send_if_modified(|lease| {
+                        let held = matches!(lease, Lease::Held { .. });
+                        *lease = if held { Lease::Lost } else { *lease };
+                        held
+                    });
+                }
             }
             tokio::select! {
                 () = sleep(backoff.pause()) => {}
@@ -173,9 +183,18 @@ impl Shell {
         let mut draining = self.load.borrow_and_update().draining;
         loop {
             tokio::select! {
+                // First of all: a process that was stopped must not renew what it has lost meanwhile.
+                biased;
+                () = sleep_until(Instant::from_std(term.renewals.until())) => {
+                    error!(node = %self.me.name, "the lease was lost: no renewal came back in time");
+                    self.lease.send_replace(Lease::Lost);
+                    return Ok(End::Again);
+                }
+                _ = &mut *leaving => return Ok(term.farewell().await),
                 records = term.reader.next(READ_MAX) => {
-                    for record in records? {
-                        term.read(record);
+                    match records {
+                        Ok(records) => records.into_iter().for_each(|record| term.read(record)),
+                        Err(cause) => term.reopen(&self.log, &cause).await,
                     }
                     self.publish(&term);
                     if term.is_replaced(self.nonce) {
@@ -192,12 +211,6 @@ impl Shell {
                     }
                 }
                 () = term.reports.wait() => term.reported(&self.log)?,
-                () = sleep_until(Instant::from_std(term.renewals.until())) => {
-                    error!(node = %self.me.name, "the lease was lost: no renewal came back in time");
-                    self.lease.send_replace(Lease::Lost);
-                    return Ok(End::Again);
-                }
-                _ = &mut *leaving => return Ok(term.farewell().await),
             }
         }
     }
@@ -295,6 +308,18 @@ impl Term {
         }
     }
 
+    /// Reads on from where it was, unless the lease ends before that.
+    async fn reopen(&mut self, log: &Arc<dyn Log>, cause: &LogError) {
+        warn!(%cause, "the nodes log cannot be read");
+        let reopened = async {
+            sleep(REOPEN_AFTER).await;
+            log.reader(Topic::Nodes, 0, self.next_offset).await
+        };
+        if let Ok(Ok(reader)) = timeout_at(Instant::from_std(self.renewals.until()), reopened).await {
+            self.reader = reader;
+        }
+    }
+
     /// Another process, or a later Join of this one that landed late, holds the name.
     fn is_replaced(&mut self, nonce: u64) -> bool {
         let Some(node) = self.table.get(&self.name) else { return false };
@@ -381,4 +406,50 @@ fn decode(record: Record) -> NodeEvent {
 
 fn is_own_join(event: &NodeEvent, nonce: u64) -> bool {
     matches!(&event.record.record, Some(node_record::Record::Join(join)) if join.nonce == nonce)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::tests::double::{Double, DoubleLog};
+
+    fn member() -> Member {
+        Member { name: "one".into(), stream_address: "x".into(), api_address: String::new(), logic: true }
+    }
+
+    async fn held(lease: &mut watch::Receiver<Lease>) -> u64 {
+        match *lease.wait_for(|lease| matches!(lease, Lease::Held { .. })).await.unwrap() {
+            Lease::Held { incarnation } => incarnation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_kept_by_renewals_and_lost_without_them() {
+        let double = Double::new();
+        let nodes = Nodes::start(Arc::new(DoubleLog(double.clone())), member());
+        let mut lease = nodes.lease();
+        let first = held(&mut lease).await;
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(*lease.borrow(), Lease::Held { incarnation: first });
+        double.faults(|faults| faults.hold_reads = true);
+        let begun = clock::now();
+        lease.wait_for(|lease| *lease == Lease::Lost).await.unwrap();
+        let lasted = clock::now() - begun;
+        assert!(lasted >= Duration::from_secs(19) && lasted <= Duration::from_secs(30), "{lasted:?}");
+        double.faults(|faults| faults.hold_reads = false);
+        assert!(held(&mut lease).await > first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_was_stopped_does_not_take_old_renewals_for_news() {
+        let double = Double::new();
+        let nodes = Nodes::start(Arc::new(DoubleLog(double.clone())), member());
+        let mut lease = nodes.lease();
+        held(&mut lease).await;
+        sleep(Duration::from_secs(15)).await;
+        // As a stopped process: time passes, and nothing of it runs.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        lease.wait_for(|lease| *lease == Lease::Lost).await.unwrap();
+    }
 }

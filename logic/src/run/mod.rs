@@ -23,7 +23,7 @@ mod timeline;
 mod window;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use parts::Parts;

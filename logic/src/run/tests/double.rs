@@ -16,11 +16,11 @@ use storage::log::{
 use storage::tables::*;
 use tokio::sync::watch;
 
-pub(super) const PARTITIONS: Partitions = Partitions { messages: 1, timelines: 2 };
+pub(crate) const PARTITIONS: Partitions = Partitions { messages: 1, timelines: 2 };
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Happened {
+pub(crate) enum Happened {
     Read(Topic, u64),
     History(u64),
     Output { source: u64, prev: u64 },
@@ -31,18 +31,20 @@ pub(super) enum Happened {
 }
 
 #[derive(Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     /// Outcomes of outputs are kept back.
-    pub(super) hold_reports: bool,
+    pub(crate) hold_reports: bool,
     /// The outcomes of so many next outputs are failures, though they land.
-    pub(super) fail_reports: usize,
+    pub(crate) fail_reports: usize,
     /// So many next puts of history, and of entries, fail.
-    pub(super) fail_history: usize,
-    pub(super) fail_entries: usize,
+    pub(crate) fail_history: usize,
+    pub(crate) fail_entries: usize,
+    /// Readers get nothing new.
+    pub(crate) hold_reads: bool,
     /// Puts of entries wait.
-    pub(super) hold_entries: bool,
+    pub(crate) hold_entries: bool,
     /// The outputs that a producer takes before it says that it is full.
-    pub(super) queued_max: Option<usize>,
+    pub(crate) queued_max: Option<usize>,
 }
 
 #[derive(Default)]
@@ -62,23 +64,23 @@ struct State {
 }
 
 /// The log and the tables.
-pub(super) struct Double {
+pub(crate) struct Double {
     state: Mutex<State>,
     version: watch::Sender<u64>,
 }
 
 impl Double {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), version: watch::Sender::new(0) })
     }
 
-    pub(super) fn faults(&self, change: impl FnOnce(&mut Faults)) {
+    pub(crate) fn faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.lock().faults);
         self.changed();
     }
 
     /// Reports what was held back, and holds nothing back any more.
-    pub(super) fn release_reports(&self) {
+    pub(crate) fn release_reports(&self) {
         let held = {
             let mut state = self.lock();
             state.faults.hold_reports = false;
@@ -91,26 +93,26 @@ impl Double {
     }
 
     /// Appends a record and returns its time, which is its tick.
-    pub(super) fn append(&self, topic: Topic, partition: Partition, record: &impl Message) -> u64 {
+    pub(crate) fn append(&self, topic: Topic, partition: Partition, record: &impl Message) -> u64 {
         let us = self.lock().append(topic, partition, record.encode_to_vec().into());
         self.changed();
         us
     }
 
-    pub(super) fn journal(&self) -> Vec<Happened> {
+    pub(crate) fn journal(&self) -> Vec<Happened> {
         self.lock().journal.clone()
     }
 
-    pub(super) fn records(&self, topic: Topic, partition: Partition) -> Vec<Record> {
+    pub(crate) fn records(&self, topic: Topic, partition: Partition) -> Vec<Record> {
         self.lock().records.get(&(topic, partition)).cloned().unwrap_or_default()
     }
 
-    pub(super) fn checkpoint(&self, topic: Topic, partition: Partition) -> Option<Checkpoint> {
+    pub(crate) fn checkpoint(&self, topic: Topic, partition: Partition) -> Option<Checkpoint> {
         self.lock().checkpoints.get(&(topic, partition)).cloned()
     }
 
     /// The outputs that a timeline stage would apply, in the order of one timelines partition.
-    pub(super) fn applied(&self, partition: Partition) -> Vec<v1::Output> {
+    pub(crate) fn applied(&self, partition: Partition) -> Vec<v1::Output> {
         let mut seen = 0;
         let mut applied = Vec::new();
         for record in self.records(Topic::Timelines, partition) {
@@ -146,7 +148,7 @@ impl State {
 }
 
 /// The log's face.
-pub(super) struct DoubleLog(pub(super) Arc<Double>);
+pub(crate) struct DoubleLog(pub(crate) Arc<Double>);
 
 impl Log for DoubleLog {
     fn partitions(&self) -> Partitions {
@@ -245,7 +247,7 @@ impl Reader for DoubleReader {
             loop {
                 let records = self.double.records(self.topic, self.partition);
                 let from = usize::try_from(self.offset).unwrap();
-                if from < records.len() {
+                if from < records.len() && !self.double.lock().faults.hold_reads {
                     let some: Vec<Record> = records[from..].iter().take(max).cloned().collect();
                     self.offset += some.len() as u64;
                     return Ok(some);
@@ -258,7 +260,7 @@ impl Reader for DoubleReader {
 }
 
 /// The tables' face.
-pub(super) struct DoubleStore(pub(super) Arc<Double>);
+pub(crate) struct DoubleStore(pub(crate) Arc<Double>);
 
 fn failed<T>(what: &str) -> Result<T, StoreError> {
     Err(StoreError::Unavailable(what.into()))

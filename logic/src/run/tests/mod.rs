@@ -2,6 +2,6 @@
 //! everyone waits, so that "never" can be waited for.
 
 mod conversations;
-mod double;
+pub(crate) mod double;
 mod stage;
 mod timelines;
