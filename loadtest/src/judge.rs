@@ -1,0 +1,318 @@
+//! What one device saw of its timeline, judged as it comes. Pure: fed with the entries of every frame as
+//! they stood there, whatever the client core makes of them, so that the core cannot hide a mistake.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use proto::v1;
+
+use crate::dense::{Dense, Order};
+use crate::payload;
+use crate::violations::Violations;
+
+/// The judge of one device's timeline.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    /// The device itself, and the one that it writes to.
+    me: u64,
+    peer: u64,
+    /// What stands under seq 1, 2, …, as hashes.
+    timeline: Vec<u64>,
+    /// The conversation's last number.
+    no: u64,
+    /// The device's own messages, and the peer's, by index.
+    own: Dense,
+    received: Dense,
+    /// Up to where the second reading of the timeline has come; none in the first.
+    reread: Option<u64>,
+    violations: Violations,
+}
+
+/// A message that the device has for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fresh {
+    /// Who sent it.
+    pub(crate) device: u64,
+    /// Which one of that device's.
+    pub(crate) index: u64,
+}
+
+impl Judge {
+    /// For a device that has read nothing yet.
+    pub(crate) fn new(me: u64, peer: u64) -> Self {
+        Self {
+            me,
+            peer,
+            timeline: Vec::new(),
+            no: 0,
+            own: Dense::default(),
+            received: Dense::default(),
+            reread: None,
+            violations: Violations::default(),
+        }
+    }
+
+    /// The entries of one push or page, in its order; what is new goes to `fresh`.
+    pub(crate) fn entries(&mut self, entries: &[v1::Entry], mut fresh: impl FnMut(Fresh)) {
+        let mut before = None;
+        for entry in entries {
+            if before.is_some_and(|before: u64| entry.seq != before + 1) || entry.seq == 0 {
+                self.violations.seq_holes += 1;
+            }
+            before = Some(entry.seq);
+            if let Some(message) = self.entry(entry) {
+                fresh(message);
+            }
+        }
+    }
+
+    /// A head that the server told.
+    pub(crate) fn head(&mut self, head: u64) {
+        self.violations.head_back += u64::from(head < self.known());
+    }
+
+    /// A send that the server turned down for good.
+    pub(crate) fn refused(&mut self) {
+        self.violations.refused += 1;
+    }
+
+    /// From now on the timeline is read a second time, from its beginning: it must be the same.
+    pub(crate) fn read_again(&mut self) {
+        self.reread = Some(0);
+    }
+
+    /// Whether the second reading has come to the end of what the first has seen.
+    pub(crate) fn is_reread(&self) -> bool {
+        self.reread.is_some_and(|at| at >= self.known())
+    }
+
+    /// The highest seq up to which everything was seen.
+    pub(crate) fn known(&self) -> u64 {
+        self.timeline.len() as u64
+    }
+
+    /// Messages of the peer that were received.
+    pub(crate) fn received(&self) -> &Dense {
+        &self.received
+    }
+
+    /// The final verdict. `acked` are this device's sends that were acknowledged, of `sent`; `peers` is the
+    /// judge of the device that they went to.
+    pub(crate) fn finish(&self, sent: u64, acked: &Dense, peers: &Judge) -> Violations {
+        let mut violations = self.violations;
+        let is_lost = |index: &u64| acked.has(*index) && !(self.own.has(*index) && peers.received.has(*index));
+        violations.lost += (0..sent).filter(is_lost).count() as u64;
+        let unread = self.reread.is_some() && !self.is_reread();
+        violations.seq_holes += u64::from(unread);
+        violations
+    }
+
+    fn entry(&mut self, entry: &v1::Entry) -> Option<Fresh> {
+        let hash = hash(entry);
+        if let Some(at) = &mut self.reread
+            && entry.seq == *at + 1
+        {
+            *at += 1;
+        }
+        let known = self.known();
+        if entry.seq <= known {
+            let index = usize::try_from(entry.seq).ok()?.checked_sub(1)?;
+            let same = self.timeline.get(index) == Some(&hash);
+            self.violations.rewritten += u64::from(!same);
+            return None;
+        }
+        // A push may be ahead of what was lost with a link; the page that closes the gap brings it again.
+        if entry.seq > known + 1 {
+            return None;
+        }
+        self.timeline.push(hash);
+        self.message(entry)
+    }
+
+    /// The next entry of the timeline.
+    fn message(&mut self, entry: &v1::Entry) -> Option<Fresh> {
+        let Some(v1::entry::Event::Message(message)) = &entry.event else {
+            let is_rejection = matches!(entry.event, Some(v1::entry::Event::Rejected(_)));
+            *(if is_rejection { &mut self.violations.refused } else { &mut self.violations.alien }) += 1;
+            return None;
+        };
+        let named = payload::decode(&message.data).filter(|(device, _)| [self.me, self.peer].contains(device));
+        let Some((device, index)) = named else {
+            self.violations.alien += 1;
+            return None;
+        };
+        let is_next = entry.no == self.no + 1;
+        self.no = self.no.max(entry.no);
+        let seen = if device == self.me { &mut self.own } else { &mut self.received };
+        let order = seen.take(index);
+        self.violations.repeated += u64::from(order == Order::Repeat);
+        self.violations.out_of_order += u64::from(order == Order::Late || !is_next);
+        (order != Order::Repeat).then_some(Fresh { device, index })
+    }
+}
+
+/// Everything in an entry but its seq.
+fn hash(entry: &v1::Entry) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&entry.conversation, entry.no, entry.time_us, &entry.sender, &entry.device).hash(&mut hasher);
+    (entry.epoch, entry.n).hash(&mut hasher);
+    if let Some(v1::entry::Event::Message(message)) = &entry.event {
+        (message.kind, &message.data).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: u64 = 0;
+    const PEER: u64 = 1;
+    const SENT: u64 = 6;
+
+    /// What a device's frames bring.
+    type Journal = Vec<v1::Entry>;
+
+    fn entry(seq: u64, no: u64, device: u64, index: u64) -> v1::Entry {
+        let message = v1::Message { kind: 1, data: payload::encode(device, index, 40) };
+        v1::Entry { seq, no, event: Some(v1::entry::Event::Message(message)), ..v1::Entry::default() }
+    }
+
+    /// The two write in turns; both timelines hold all of it.
+    fn journal() -> Journal {
+        let turns = (0..2 * SENT).map(|turn| (turn + 1, turn % 2, turn / 2));
+        turns.map(|(seq, device, index)| entry(seq, seq, device, index)).collect()
+    }
+
+    fn renumber(journal: &mut Journal) {
+        for (i, entry) in journal.iter_mut().enumerate() {
+            (entry.seq, entry.no) = (i as u64 + 1, i as u64 + 1);
+        }
+    }
+
+    fn read(me: u64, peer: u64, journal: &Journal) -> Judge {
+        let mut judge = Judge::new(me, peer);
+        journal.chunks(3).for_each(|frame| judge.entries(frame, |_| {}));
+        judge
+    }
+
+    fn all_acked() -> Dense {
+        let mut acked = Dense::default();
+        (0..SENT).for_each(|index| {
+            acked.take(index);
+        });
+        acked
+    }
+
+    /// Judges both devices where one's journal is spoilt.
+    fn judge(spoil: impl FnOnce(&mut Journal)) -> Violations {
+        let (mine, mut theirs) = (journal(), journal());
+        spoil(&mut theirs);
+        let (mine, theirs) = (read(ME, PEER, &mine), read(PEER, ME, &theirs));
+        let mut violations = mine.finish(SENT, &all_acked(), &theirs);
+        violations.add(&theirs.finish(SENT, &all_acked(), &mine));
+        violations
+    }
+
+    #[test]
+    fn a_journal_as_it_should_be_passes() {
+        assert_eq!(judge(|_| {}), Violations::default());
+    }
+
+    #[test]
+    fn a_lost_message_is_found() {
+        let found = judge(|journal| {
+            journal.remove(4);
+            renumber(journal);
+        });
+        assert_eq!(found, Violations { lost: 1, ..found });
+        let last = judge(|journal| {
+            journal.pop();
+        });
+        assert_eq!(last, Violations { lost: 1, ..Violations::default() });
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_is_not_lost() {
+        let (mine, mut theirs) = (journal(), journal());
+        theirs.retain(|entry| entry.seq != 2 * SENT - 1);
+        renumber(&mut theirs);
+        let mut acked = Dense::default();
+        (0..SENT - 1).for_each(|index| {
+            acked.take(index);
+        });
+        let (mine, theirs) = (read(ME, PEER, &mine), read(PEER, ME, &theirs));
+        assert_eq!(mine.finish(SENT, &acked, &theirs).lost, 0);
+        assert_eq!(mine.finish(SENT, &all_acked(), &theirs).lost, 1);
+    }
+
+    #[test]
+    fn a_doubled_message_is_found() {
+        let found = judge(|journal| {
+            let again = journal[4].clone();
+            journal.push(again);
+            renumber(journal);
+        });
+        assert_eq!(found, Violations { repeated: 1, ..Violations::default() });
+    }
+
+    #[test]
+    fn swapped_messages_are_found() {
+        let found = judge(|journal| {
+            journal.swap(2, 4);
+            renumber(journal);
+        });
+        assert_eq!(found, Violations { out_of_order: 1, ..Violations::default() });
+        let other_senders = judge(|journal| {
+            journal.swap(2, 3);
+            (journal[2].seq, journal[3].seq) = (3, 4);
+        });
+        assert!(other_senders.out_of_order > 0, "the conversation has one order");
+    }
+
+    #[test]
+    fn a_hole_in_the_seqs_is_found() {
+        let in_a_frame = judge(|journal| journal[4].seq = 50);
+        assert!(in_a_frame.seq_holes > 0 && in_a_frame.lost > 0);
+        let between_frames = judge(|journal| journal[3..].iter_mut().for_each(|entry| entry.seq += 1));
+        assert!(between_frames.lost > 0, "what stands behind a hole was never reached");
+    }
+
+    #[test]
+    fn a_seq_that_changes_is_found() {
+        let found = judge(|journal| {
+            let other = entry(2, 2, PEER, 5);
+            journal.push(other);
+        });
+        assert_eq!(found.rewritten, 1);
+    }
+
+    #[test]
+    fn a_changed_body_and_a_rejection_are_found() {
+        let body = judge(|journal| {
+            let message = v1::Message { kind: 1, data: bytes::Bytes::from_static(b"something else entirely") };
+            journal[0].event = Some(v1::entry::Event::Message(message));
+        });
+        assert_eq!((body.alien, body.lost), (1, 1));
+        let rejected = judge(|journal| {
+            let event = v1::entry::Event::Rejected(v1::Rejected::default());
+            journal.push(v1::Entry { seq: 2 * SENT + 1, event: Some(event), ..v1::Entry::default() });
+        });
+        assert_eq!(rejected, Violations { refused: 1, ..Violations::default() });
+    }
+
+    #[test]
+    fn the_second_reading_has_to_be_the_same_and_whole() {
+        let journal = journal();
+        let mut judge = read(ME, PEER, &journal);
+        judge.read_again();
+        judge.entries(&journal[..5], |_| {});
+        assert!(!judge.is_reread());
+        assert_eq!(judge.finish(0, &Dense::default(), &judge).seq_holes, 1);
+        judge.entries(&journal[5..], |_| {});
+        assert!(judge.is_reread());
+        judge.head(2 * SENT);
+        assert!(!judge.finish(0, &Dense::default(), &judge).any());
+        judge.head(2 * SENT - 1);
+        assert_eq!(judge.finish(0, &Dense::default(), &judge).head_back, 1);
+    }
+}
