@@ -43,12 +43,6 @@ impl Session {
         }
     }
 
-    /// Whether the device waits for a hint.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
-        self.behind > self.told
-    }
-
     /// What the device acknowledged since this was last called.
     pub fn take_cursor(&mut self) -> Option<v1::Cursor> {
         let identity = self.identity.as_ref().filter(|_| self.acked_is_new)?;
