@@ -1,0 +1,25 @@
+//! The harness for tests of whole processes: starts `godwit` servers and chats, waits for what they say,
+//! kills, stops and restarts them by their process ids. Never sleeps in place of an event: it waits for a
+//! condition, and fails with what it saw when a deadline passes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a harness for tests: what it does not expect ends the test"
+)]
+
+mod binary;
+mod chat;
+mod http;
+mod process;
+mod server;
+mod wait;
+
+pub use binary::binary;
+pub use chat::{Chat, texts};
+pub use http::get;
+pub use process::Process;
+pub use server::{Ports, Server};
+pub use wait::{DEADLINE, within};

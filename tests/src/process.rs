@@ -1,0 +1,58 @@
+//! A child process that is signalled by its id and never outlives the test.
+
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+use crate::wait::within;
+
+/// A running process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Watches over a child.
+    #[must_use]
+    pub fn new(child: Child) -> Self {
+        Self { child }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: libc::c_int) {
+        let id = libc::pid_t::try_from(self.child.id()).unwrap();
+        // SAFETY: kill takes plain numbers; the child was not waited for yet, so its id is still its own.
+        assert_eq!(unsafe { libc::kill(id, signal) }, 0, "signal {signal} to {id}");
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Panics
+    /// It does not within the time.
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        within(deadline, "the process ends", || self.ended())
+    }
+
+    /// Kills it as a power cut would, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
