@@ -162,10 +162,12 @@ mod tests {
                 let no = if seq % 2 == 1 { seq } else { 0 };
                 let message = v1::Message { kind: 1, data: vec![7; body].into() };
                 let event = Some(v1::entry::Event::Message(message));
-                let entry: Bytes = v1::Entry { no, n: seq, event, ..Default::default() }.encode_to_vec().into();
+                let entry: Bytes =
+                    v1::Entry { no, n: seq, event, ..Default::default() }.encode_to_vec().into();
                 let inline = if no == 0 { entry.clone() } else { Bytes::new() };
                 let row = v1::TimelineRow { conversation: conversation().to_bytes(), no, kind: 16, inline };
-                let row = EntryRow { user: user(), seq, at: proto::Tick(seq), row: row.encode_to_vec().into() };
+                let row =
+                    EntryRow { user: user(), seq, at: proto::Tick(seq), row: row.encode_to_vec().into() };
                 store.timelines().put(vec![row]).await.unwrap();
                 if no != 0 {
                     let row = HistoryRow { conversation: conversation(), no, at: proto::Tick(seq), entry };

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use logic::nodes::{Lease, Load, Member, NodeTable, Nodes};
 use prost::Message;
 use proto::v1;
-use storage::log::{Append, AppendError, Report, Tag, Topic};
-use logic::nodes::{Lease, Load, Member, NodeTable, Nodes};
 use storage::embedded::{self, Embedded, Options};
 use storage::log::Partitions;
+use storage::log::{Append, AppendError, Report, Tag, Topic};
 use tokio::sync::watch;
 
 fn open(dir: &std::path::Path) -> Embedded {
@@ -24,7 +24,9 @@ async fn reopen(dir: &std::path::Path) -> Embedded {
         options.reserve_bytes = 0;
         match embedded::open(dir, options) {
             Ok(data) => return data,
-            Err(embedded::OpenError::Locked { .. }) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            Err(embedded::OpenError::Locked { .. }) => {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -32,7 +34,12 @@ async fn reopen(dir: &std::path::Path) -> Embedded {
 }
 
 fn member(name: &str) -> Member {
-    Member { name: name.into(), stream_address: format!("{name}:7120"), api_address: String::new(), logic: true }
+    Member {
+        name: name.into(),
+        stream_address: format!("{name}:7120"),
+        api_address: String::new(),
+        logic: true,
+    }
 }
 
 async fn held(nodes: &Nodes) -> u64 {
@@ -114,7 +121,10 @@ async fn a_snapshot_takes_the_place_of_a_long_log() {
     for tick in 0..4200 {
         let skip = v1::Skip { topic: 0, partition: 3, tick };
         let record = v1::NodeRecord { record: Some(v1::node_record::Record::Skip(skip)) };
-        assert_eq!(producer.append(Topic::Nodes, 0, record.encode_to_vec().into(), Tag(0, 0)), Append::Queued);
+        assert_eq!(
+            producer.append(Topic::Nodes, 0, record.encode_to_vec().into(), Tag(0, 0)),
+            Append::Queued
+        );
     }
     let mut first = 0;
     for _ in 0..2000 {

@@ -70,8 +70,13 @@ impl Fixture {
         at: u64,
     ) {
         let head = v1::ConversationHead { kind: kind.into(), no, name: "G".into(), ..Default::default() };
-        let write =
-            ConversationWrite { id, at: Tick(at), head: head.encode_to_vec().into(), members, senders: vec![] };
+        let write = ConversationWrite {
+            id,
+            at: Tick(at),
+            head: head.encode_to_vec().into(),
+            members,
+            senders: vec![],
+        };
         self.store.conversations().save(vec![write]).await.unwrap();
     }
 
@@ -165,10 +170,10 @@ async fn only_members_see_members() {
 async fn pages_of_members_leave_former_ones_out_and_end_rightly() {
     let fixture = Fixture::new().await;
     let name = |i: usize| format!("u{i:03}");
-    let role = |i: usize| if i % 3 == 0 { v1::Role::None } else { v1::Role::Member };
+    let role = |i: usize| if i.is_multiple_of(3) { v1::Role::None } else { v1::Role::Member };
     let members = (0..100).map(|i| (user(&name(i)), row(role(i), 1, 9))).collect();
     fixture.write(group("big"), v1::ConversationKind::Group, 200, members, 1).await;
-    let want: Vec<String> = (0..100).filter(|i| i % 3 != 0).map(name).collect();
+    let want: Vec<String> = (0..100).filter(|i| !i.is_multiple_of(3)).map(name).collect();
     for limit in [1, 2, 7, 65, 66, 67, 500, 0] {
         let (mut got, mut after) = (Vec::new(), String::new());
         loop {
@@ -210,7 +215,15 @@ async fn history_is_read_in_both_directions_by_pages() {
 #[tokio::test]
 async fn a_history_with_a_hole_is_not_shown() {
     let fixture = Fixture::new().await;
-    fixture.write(group("hole"), v1::ConversationKind::Group, 3, vec![(user("owner"), row(v1::Role::Owner, 1, 0))], 1).await;
+    fixture
+        .write(
+            group("hole"),
+            v1::ConversationKind::Group,
+            3,
+            vec![(user("owner"), row(v1::Role::Owner, 1, 0))],
+            1,
+        )
+        .await;
     for no in [1, 3] {
         let entry = v1::Entry { no, ..Default::default() }.encode_to_vec().into();
         let row = HistoryRow { conversation: group("hole"), no, at: Tick(no), entry };
@@ -246,7 +259,8 @@ async fn what_makes_no_sense_is_said_to_make_none() {
     assert_eq!(fixture.history("ann", short).await, fault("INVALID_ARGUMENT"));
     assert_eq!(fixture.history("ann", of_user("")).await, fault("INVALID_ARGUMENT"));
     let empty = v1::MembersRequest::default();
-    let unknown: Result<v1::MembersResponse, _> = fixture.call("ann", "godwit.v1.Groups/Rename", &empty).await;
+    let unknown: Result<v1::MembersResponse, _> =
+        fixture.call("ann", "godwit.v1.Groups/Rename", &empty).await;
     assert_eq!(unknown, fault("UNKNOWN_METHOD"));
     let call = v1::Call { method: "godwit.v1.Groups/Members".into(), request: Bytes::from_static(&[0xff]) };
     assert_eq!(fixture.api.call(&user("ann"), call).await.unwrap_err().code.name(), "INVALID_ARGUMENT");

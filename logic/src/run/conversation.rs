@@ -130,7 +130,7 @@ impl Run {
                 rows = self.loading.done() => self.loaded(rows),
                 staged = self.putting.done() => { self.put(staged); Ok(()) }
                 () = self.emit.reported() => Ok(()),
-                landed = self.flush.landed() => { self.landed(landed); Ok(()) }
+                landed = self.flush.landed() => { self.landed(&landed); Ok(()) }
                 end = self.chores.done() => { self.behind(end); Ok(()) }
                 _ = flush_every.tick() => { self.flush.ask(); Ok(()) }
                 _ = chores_every.tick() => { self.chores.start(); Ok(()) }
@@ -296,7 +296,7 @@ impl Run {
         });
     }
 
-    fn landed(&mut self, landed: Landed<Vec<(ConversationId, Tick)>>) {
+    fn landed(&mut self, landed: &Landed<Vec<(ConversationId, Tick)>>) {
         self.metrics.flush.observe((clock::now() - landed.since).as_secs_f64());
         self.chores.saved(landed.checkpoint.offset);
         if self.poisoned.is_none() {

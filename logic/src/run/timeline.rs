@@ -167,7 +167,7 @@ impl Run {
                 () = self.emit.reported() => Ok(()),
                 Some(event) = self.events.recv(), if may_hear => self.heard(event),
                 Ok(()) = self.nodes.changed() => self.follow(),
-                landed = self.flush.landed() => { self.landed(landed); Ok(()) }
+                landed = self.flush.landed() => { self.landed(&landed); Ok(()) }
                 end = self.chores.done() => { self.behind(end); Ok(()) }
                 _ = flush_every.tick() => { self.flush.ask(); self.measure(); Ok(()) }
                 _ = chores_every.tick() => { self.chores.start(); Ok(()) }
@@ -331,11 +331,11 @@ impl Run {
             for action in actions.drain(..) {
                 match action {
                     RosterAction::Kick { fence, close } => {
-                        self.staged.visible.push(Visible::Kick(fence, close))
+                        self.staged.visible.push(Visible::Kick(fence, close));
                     }
                     RosterAction::Result(grant) => self.staged.visible.push(Visible::Result(grant)),
                     RosterAction::Hint { fence, head } => {
-                        self.staged.visible.push(Visible::Hint(fence, head))
+                        self.staged.visible.push(Visible::Hint(fence, head));
                     }
                     RosterAction::Append(record) => {
                         if self.emit.append_own(TOPIC, self.partition, &record).is_err() {
@@ -410,7 +410,12 @@ impl Run {
         match event {
             StreamEvent::Roster { node, roster } => self.rosters.push_back((node, roster)),
             StreamEvent::Refused { term } => {
-                info!(partition = self.partition, term, own = self.ownership.term().map(|t| t.0), "refused by a node");
+                info!(
+                    partition = self.partition,
+                    term,
+                    own = self.ownership.term().map(|t| t.0),
+                    "refused by a node"
+                );
                 return Err(End::Superseded);
             }
             StreamEvent::Ask { node, ask, down } => self.asked(node, ask, down),
@@ -444,7 +449,7 @@ impl Run {
         });
     }
 
-    fn landed(&mut self, landed: Landed<Receipt>) {
+    fn landed(&mut self, landed: &Landed<Receipt>) {
         self.metrics.flush.observe((clock::now() - landed.since).as_secs_f64());
         self.chores.saved(landed.checkpoint.offset);
         if self.poisoned.is_none() {

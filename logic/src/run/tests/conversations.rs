@@ -108,7 +108,8 @@ async fn a_failed_report_ends_the_run_and_the_next_begins_at_the_checkpoint() {
     assert_eq!(owners(double), 2);
     assert!(applied(double).iter().all(|nos| *nos == [1, 2, 3]), "{:?}", applied(double));
     // The new run knows of no output before its first.
-    let again = double.journal().into_iter().filter(|h| matches!(h, Happened::Output { prev: 0, .. })).count();
+    let again =
+        double.journal().into_iter().filter(|h| matches!(h, Happened::Output { prev: 0, .. })).count();
     assert!(again >= 2);
     assert_eq!(deployment.parts.health.reasons(), Vec::<String>::new());
 }

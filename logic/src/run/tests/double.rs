@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use prost::Message;
 use proto::{ConversationId, UserId, v1};
 use storage::log::{
-    Append, AppendError, Log, LogError, Membership, Partition, Partitions, Producer, Reader, Record, Report, Tag,
-    Topic,
+    Append, AppendError, Log, LogError, Membership, Partition, Partitions, Producer, Reader, Record, Report,
+    Tag, Topic,
 };
 use storage::tables::*;
 use tokio::sync::watch;
@@ -197,7 +197,9 @@ impl Producer for DoubleProducer {
             let mut state = self.double.lock();
             let decoded = v1::TimelineRecord::decode(record.clone()).ok().and_then(|record| record.record);
             let output = match decoded {
-                Some(v1::timeline_record::Record::Output(output)) if topic == Topic::Timelines => Some(output),
+                Some(v1::timeline_record::Record::Output(output)) if topic == Topic::Timelines => {
+                    Some(output)
+                }
                 _ => None,
             };
             if output.is_some() && state.faults.queued_max.is_some_and(|max| state.queued >= max) {
