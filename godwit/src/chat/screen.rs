@@ -96,7 +96,7 @@ impl Screen {
 }
 
 /// Text that does to a terminal nothing but appear: no control characters, nothing that turns the direction
-/// of writing or cannot be seen. Lines after the first are set in.
+/// of writing or cannot be seen. The end of a line is shown as ⏎.
 pub(super) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.trim_end_matches(['\r', '\n']).chars() {
