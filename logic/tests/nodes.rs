@@ -25,7 +25,7 @@ async fn reopen(dir: &std::path::Path) -> Embedded {
         match embedded::open(dir, options) {
             Ok(data) => return data,
             Err(embedded::OpenError::Locked { .. }) => {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
             Err(error) => panic!("{error}"),
         }

@@ -173,7 +173,7 @@ async fn pages_of_members_leave_former_ones_out_and_end_rightly() {
     let role = |i: usize| if i.is_multiple_of(3) { v1::Role::None } else { v1::Role::Member };
     let members = (0..100).map(|i| (user(&name(i)), row(role(i), 1, 9))).collect();
     fixture.write(group("big"), v1::ConversationKind::Group, 200, members, 1).await;
-    let want: Vec<String> = (0..100).filter(|i| !i.is_multiple_of(3)).map(name).collect();
+    let want: Vec<String> = (0..100).filter(|i: &usize| !i.is_multiple_of(3)).map(name).collect();
     for limit in [1, 2, 7, 65, 66, 67, 500, 0] {
         let (mut got, mut after) = (Vec::new(), String::new());
         loop {
