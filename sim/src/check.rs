@@ -20,8 +20,8 @@ pub struct View {
     pub shown: Vec<v1::Entry>,
     /// Every send that was acknowledged to it: conversation, epoch, n, and whether it was a Void.
     pub acked: BTreeMap<(ConversationId, u64, u64), bool>,
-    /// Whether the app started from a backup, so that it may have been shown entries twice.
-    pub restored: bool,
+    /// Whether the app started again, so that it may have been shown entries twice.
+    pub restarted: bool,
 }
 
 /// One entry as the conversation has it, for comparing between users.
@@ -56,7 +56,7 @@ fn timelines(views: &[View]) -> Result<Timelines, String> {
     for view in views {
         let name = format!("{}/{}", view.user, view.device);
         let mut shown = view.shown.clone();
-        if view.restored {
+        if view.restarted {
             let mut seqs = BTreeMap::new();
             for entry in shown {
                 if let Some(old) = seqs.insert(entry.seq, entry.clone())

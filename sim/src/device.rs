@@ -76,8 +76,9 @@ impl Device {
         if from_backup {
             let Some(backup) = &self.backup else { return };
             self.store = backup.clone();
-            self.view.restored = true;
         }
+        // What the app took just before may not be stored yet: it is shown again.
+        self.view.restarted = true;
         self.core = Core::new(settings(&self.who), self.store.saved(), rng.next_u64());
         self.link = None;
     }

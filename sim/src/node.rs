@@ -11,6 +11,7 @@ use proto::v1;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use storage::log::{AppendError, Partitions, Topic};
+use storage::tables::Fence;
 
 use crate::Mutation;
 use crate::device::Device;
@@ -71,7 +72,8 @@ impl Node {
             name: name.to_owned(),
             rules,
             links: BTreeMap::new(),
-            next_key: 1,
+            // Never reused, so that a device's old link is not found in a new process.
+            next_key: incarnation << 32,
             next_link: 1,
             terms: BTreeMap::new(),
             producers: BTreeMap::new(),
@@ -91,10 +93,8 @@ impl Node {
 
     /// The session of a link number.
     fn key_of(&self, link: u64) -> Option<u64> {
-        self.links
-            .iter()
-            .find(|(_, l)| l.session.link() == link && l.session.is_verified())
-            .map(|(key, _)| *key)
+        let is = |session: &Session| session.link() == link && session.is_verified() && !session.is_closing();
+        self.links.iter().find(|(_, l)| is(&l.session)).map(|(key, _)| *key)
     }
 
     /// The server reads one frame of a link.
@@ -250,6 +250,13 @@ impl Node {
         let Some(down) = down.down else { return };
         for number in links_of(&down) {
             match self.key_of(number) {
+                Some(_)
+                    if matches!(down, v1::down::Down::Kick(_))
+                        && self.has_session(shared, partition, number) =>
+                {
+                    let words = format!("a live link is kicked: {number} of {}", self.name);
+                    shared.violations.borrow_mut().push(words);
+                }
                 Some(key) => self.deliver(shared, key, &down, rng),
                 None if matches!(down, v1::down::Down::Kick(_)) => {}
                 None if shared.mutation == Some(Mutation::NoStale) => {}
@@ -259,6 +266,12 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Whether the log, read to its end, gives a link a session.
+    fn has_session(&self, shared: &Shared, partition: Partition, link: u64) -> bool {
+        let fence = Fence { node: self.name.clone(), incarnation: self.rules.incarnation, reactor: 0, link };
+        crate::replay::sessions(shared, partition).is_ok_and(|stage| stage.session(&fence).is_some())
     }
 
     fn deliver(&mut self, shared: &Shared, key: u64, down: &v1::down::Down, rng: &mut SmallRng) {
@@ -321,10 +334,9 @@ impl Node {
     }
 
     /// Closed links whose device no longer listens.
-    pub fn forget_closed(&mut self, devices: &[Device]) {
+    pub fn forget_closed(&mut self, place: usize, devices: &[Device]) {
         self.links.retain(|key, link| {
-            let listens =
-                devices.get(link.device).is_some_and(|device| device.link.is_some_and(|(_, k)| k == *key));
+            let listens = devices.get(link.device).is_some_and(|device| device.link == Some((place, *key)));
             listens || !link.session.is_closing()
         });
     }

@@ -64,6 +64,27 @@ fn conversations(shared: &Shared, partition: u32, store: &mut Store) -> Result<(
 }
 
 fn timelines(shared: &Shared, partition: u32, store: &mut Store) -> Result<(), String> {
+    let mut stage = replay(shared, partition, |effect| match effect {
+        TimelineEffect::Entry(row) => store.put_entry(row),
+        _ => Ok(()),
+    })?;
+    stage.clone_dirty().1.iter().for_each(|row| store.save_user(row));
+    Ok(())
+}
+
+/// The state of a timelines partition after its whole log.
+///
+/// # Errors
+/// A record does not read.
+pub(crate) fn sessions(shared: &Shared, partition: u32) -> Result<TimelineStage, String> {
+    replay(shared, partition, |_| Ok(()))
+}
+
+fn replay(
+    shared: &Shared,
+    partition: u32,
+    mut each: impl FnMut(TimelineEffect) -> Result<(), String>,
+) -> Result<TimelineStage, String> {
     let stage = TimelineStage::new(partition, shared.partitions.messages, None, Vec::new());
     let mut stage = stage.map_err(|e| e.to_string())?;
     for (append_us, bytes) in &shared.log(Topic::Timelines, partition).records {
@@ -77,12 +98,7 @@ fn timelines(shared: &Shared, partition: u32, store: &mut Store) -> Result<(), S
         }
         let mut effects = Vec::new();
         stage.step(*append_us, &record, false, &mut effects);
-        for effect in effects {
-            if let TimelineEffect::Entry(row) = effect {
-                store.put_entry(row)?;
-            }
-        }
+        effects.into_iter().try_for_each(&mut each)?;
     }
-    stage.clone_dirty().1.iter().for_each(|row| store.save_user(row));
-    Ok(())
+    Ok(stage)
 }

@@ -365,6 +365,16 @@ impl TimelineRun {
         self.stage.evict(bytes_max);
     }
 
+    /// Its process ends, or its streams do.
+    pub fn break_streams(&mut self) {
+        self.streams.iter_mut().for_each(|stream| stream.alive = false);
+    }
+
+    /// The stream to one node is replaced.
+    pub fn break_streams_to(&mut self, node: &str) {
+        self.streams.iter_mut().filter(|s| s.node == node).for_each(|s| s.alive = false);
+    }
+
     /// Whether the whole partition was read.
     #[must_use]
     pub fn is_read(&self, shared: &Shared) -> bool {

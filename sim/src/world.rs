@@ -37,6 +37,8 @@ pub struct Shared {
     pub mutation: Option<Mutation>,
     /// Syncs on their way to an owner: from which node, for which partition.
     pub asks: RefCell<Vec<(String, Partition, v1::SyncAsk)>>,
+    /// What was seen to be wrong while it happened.
+    pub violations: RefCell<Vec<String>>,
 }
 
 impl Shared {
@@ -45,8 +47,15 @@ impl Shared {
         for topic in [Topic::Messages, Topic::Timelines] {
             (0..PARTITIONS.of(topic)).for_each(|p| drop(logs.insert((topic, p), LogPartition::default())));
         }
-        let asks = RefCell::default();
-        Self { partitions: PARTITIONS, logs, store: Store::default(), now_us: 1_000_000, mutation, asks }
+        Self {
+            partitions: PARTITIONS,
+            logs,
+            store: Store::default(),
+            now_us: 1_000_000,
+            mutation,
+            asks: RefCell::default(),
+            violations: RefCell::default(),
+        }
     }
 
     /// One partition.
@@ -121,12 +130,15 @@ struct World {
 /// The first violation, in words.
 pub fn run(seed: u64, mutation: Option<Mutation>) -> Result<Summary, String> {
     let mut world = World::new(seed, mutation)?;
-    let steps = *pick(&mut world.rng, &[150, 400, 800]);
+    let steps = *pick(&mut world.rng, &[150, 400, 1_600]);
     for _ in 0..steps {
         world.step()?;
     }
     let checkpointed = world.shared.store.checkpoints.values().map(|c| c.offset).sum();
     world.heal()?;
+    if let Some(violation) = world.shared.violations.borrow().first() {
+        return Err(violation.clone());
+    }
     let views: Vec<_> = world.devices.iter().map(|device| device.view.clone()).collect();
     check::all(&views, &world.shared.store)?;
     world.sessions_are_links()?;
@@ -196,6 +208,8 @@ impl World {
         let me = self.count();
         self.timelines.push(TimelineRun::start(&self.shared, partition, me)?);
         if self.timelines.len() > 6 {
+            self.timelines.first_mut().into_iter().for_each(TimelineRun::break_streams);
+            self.lost_syncs();
             self.timelines.remove(0);
         }
         Ok(())
@@ -338,14 +352,14 @@ impl World {
     }
 
     fn nodes_read(&mut self) {
-        for node in &mut self.nodes {
+        for (place, node) in self.nodes.iter_mut().enumerate() {
             for key in node.links.keys().copied().collect::<Vec<_>>() {
                 if self.rng.random_bool(0.7) {
                     node.read(&self.shared, key, &mut self.rng);
                 }
             }
             node.gather_cursors(&mut self.rng);
-            node.forget_closed(&self.devices);
+            node.forget_closed(place, &self.devices);
         }
     }
 
@@ -403,12 +417,14 @@ impl World {
         self.connect(i, j);
     }
 
-    fn connect(&mut self, run: usize, node: usize) {
-        let (Some(run), Some(node)) = (self.timelines.get_mut(run), self.nodes.get_mut(node)) else { return };
-        if run.term == 0 || run.stopped {
+    fn connect(&mut self, i: usize, j: usize) {
+        let (Some(run), Some(node)) = (self.timelines.get_mut(i), self.nodes.get_mut(j)) else { return };
+        if !run.is_active() {
             return;
         }
-        run.streams.retain(|stream| stream.alive && stream.node != node.name);
+        run.break_streams_to(&node.name);
+        self.lost_syncs();
+        let (Some(run), Some(node)) = (self.timelines.get_mut(i), self.nodes.get_mut(j)) else { return };
         run.streams.extend(node.open(&self.shared, run.partition, run.term));
     }
 
@@ -498,6 +514,7 @@ impl World {
                     .for_each(|s| s.alive = false);
             }
         }
+        self.timelines.iter_mut().filter(|run| run.stopped).for_each(TimelineRun::break_streams);
         self.lost_syncs();
         Ok(())
     }
@@ -548,6 +565,9 @@ impl World {
             let last = self.timelines.iter().rposition(|run| run.partition == partition && run.is_active());
             let newest = self.timelines.iter().rposition(|run| run.partition == partition);
             let kept = last.filter(|_| stays && last == newest).map(|i| self.timelines.remove(i));
+            let gone = self.timelines.iter_mut().filter(|run| run.partition == partition);
+            gone.for_each(TimelineRun::break_streams);
+            self.lost_syncs();
             self.timelines.retain(|run| run.partition != partition);
             match kept {
                 Some(run) => self.timelines.push(run),
@@ -639,7 +659,11 @@ impl World {
         for run in &self.timelines {
             let mut links = 0;
             for node in &self.nodes {
-                for link in node.links.values().filter(|l| l.session.partition() == Some(run.partition)) {
+                for link in node
+                    .links
+                    .values()
+                    .filter(|l| l.session.partition() == Some(run.partition) && !l.session.is_closing())
+                {
                     links += 1;
                     let fence = Fence {
                         node: node.name.clone(),
