@@ -242,6 +242,11 @@ impl Outbox {
         true
     }
 
+    /// Whether the link is known to refuse everything but one send, which is still to come again.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
     /// It can never be taken: from now on its number stands for nothing, and comes first.
     pub(crate) fn void(&mut self, request: u64, change: u64) -> Option<Voided> {
         let local = self.owed.iter().find(|owed| owed.request == request)?.local;

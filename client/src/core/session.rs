@@ -222,7 +222,8 @@ impl Device {
             v1::Retry::Never => self.on_refused_for_good(now, request, error),
             v1::Retry::Backoff | v1::Retry::After => {
                 let follows = error.code == Code::RefusedEarlier.number();
-                if self.outbox.refused(request, follows) && !follows {
+                // What follows a refusal that is known waits with it; any other waits for itself.
+                if self.outbox.refused(request, follows) && !(follows && self.outbox.is_refused()) {
                     self.pause_sends(now, error.after_ms);
                 }
                 self.leave_if_done(now);

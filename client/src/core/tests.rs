@@ -274,6 +274,17 @@ fn a_refused_send_comes_again_first_and_the_rest_behind_it() {
 }
 
 #[test]
+fn a_refusal_that_follows_nothing_known_is_waited_out_as_well() {
+    let mut script = Script::live();
+    script.say("bob", "a");
+    let request = script.sends()[0].0;
+    script.error(request, Code::RefusedEarlier);
+    assert_eq!(script.said(), []);
+    script.wait(101);
+    assert_eq!(script.said(), [(1, 1, s("a"))]);
+}
+
+#[test]
 fn pauses_after_refusals_grow_and_obey_the_server() {
     let mut script = Script::live();
     script.say("bob", "a");
