@@ -1,6 +1,7 @@
 //! What one device saw of its timeline, judged as it comes. Pure: fed with the entries of every frame as
 //! they stood there, whatever the client core makes of them, so that the core cannot hide a mistake.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use proto::v1;
@@ -8,6 +9,9 @@ use proto::v1;
 use crate::dense::{Dense, Order};
 use crate::payload;
 use crate::violations::Violations;
+
+/// Entries above a gap that are kept until it closes; the client core keeps fewer.
+const AHEAD_MAX: usize = 1_024;
 
 /// The judge of one device's timeline.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(crate) struct Judge {
     peer: u64,
     /// What stands under seq 1, 2, …, as hashes.
     timeline: Vec<u64>,
+    /// Entries that were pushed above what a lost push has left open.
+    ahead: BTreeMap<u64, v1::Entry>,
     /// The conversation's last number.
     no: u64,
     /// The device's own messages, and the peer's, by index.
@@ -43,6 +49,7 @@ impl Judge {
             me,
             peer,
             timeline: Vec::new(),
+            ahead: BTreeMap::new(),
             no: 0,
             own: Dense::default(),
             received: Dense::default(),
@@ -59,8 +66,9 @@ impl Judge {
                 self.violations.seq_holes += 1;
             }
             before = Some(entry.seq);
-            if let Some(message) = self.entry(entry) {
-                fresh(message);
+            self.entry(entry, &mut fresh);
+            while let Some(entry) = self.ahead.remove(&(self.known() + 1)) {
+                self.entry(&entry, &mut fresh);
             }
         }
     }
@@ -90,42 +98,36 @@ impl Judge {
         self.timeline.len() as u64
     }
 
-    /// Messages of the peer that were received.
-    pub(crate) fn received(&self) -> &Dense {
-        &self.received
-    }
-
     /// The final verdict. `acked` are this device's sends that were acknowledged, of `sent`; `peers` is the
     /// judge of the device that they went to.
     pub(crate) fn finish(&self, sent: u64, acked: &Dense, peers: &Judge) -> Violations {
         let mut violations = self.violations;
-        let is_lost = |index: &u64| acked.has(*index) && !(self.own.has(*index) && peers.received.has(*index));
+        let is_lost =
+            |index: &u64| acked.has(*index) && !(self.own.has(*index) && peers.received.has(*index));
         violations.lost += (0..sent).filter(is_lost).count() as u64;
         let unread = self.reread.is_some() && !self.is_reread();
         violations.seq_holes += u64::from(unread);
         violations
     }
 
-    fn entry(&mut self, entry: &v1::Entry) -> Option<Fresh> {
-        let hash = hash(entry);
+    fn entry(&mut self, entry: &v1::Entry, fresh: &mut impl FnMut(Fresh)) {
         if let Some(at) = &mut self.reread
             && entry.seq == *at + 1
         {
             *at += 1;
         }
         let known = self.known();
-        if entry.seq <= known {
-            let index = usize::try_from(entry.seq).ok()?.checked_sub(1)?;
-            let same = self.timeline.get(index) == Some(&hash);
-            self.violations.rewritten += u64::from(!same);
-            return None;
+        if entry.seq == known + 1 {
+            self.timeline.push(hash(entry));
+            self.message(entry).into_iter().for_each(fresh);
+        } else if entry.seq <= known {
+            let index = usize::try_from(entry.seq).unwrap_or(0).checked_sub(1);
+            let before = index.and_then(|index| self.timeline.get(index));
+            self.violations.rewritten += u64::from(before.is_some_and(|before| *before != hash(entry)));
+        } else if self.ahead.len() < AHEAD_MAX {
+            let before = self.ahead.insert(entry.seq, entry.clone());
+            self.violations.rewritten += u64::from(before.is_some_and(|before| hash(&before) != hash(entry)));
         }
-        // A push may be ahead of what was lost with a link; the page that closes the gap brings it again.
-        if entry.seq > known + 1 {
-            return None;
-        }
-        self.timeline.push(hash);
-        self.message(entry)
     }
 
     /// The next entry of the timeline.
@@ -135,7 +137,8 @@ impl Judge {
             *(if is_rejection { &mut self.violations.refused } else { &mut self.violations.alien }) += 1;
             return None;
         };
-        let named = payload::decode(&message.data).filter(|(device, _)| [self.me, self.peer].contains(device));
+        let named =
+            payload::decode(&message.data).filter(|(device, _)| [self.me, self.peer].contains(device));
         let Some((device, index)) = named else {
             self.violations.alien += 1;
             return None;
@@ -278,6 +281,15 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_closes_a_gap_is_no_violation() {
+        let found = judge(|journal| {
+            let late: Vec<v1::Entry> = journal.drain(3..6).collect();
+            journal.extend(late);
+        });
+        assert_eq!(found, Violations::default());
+    }
+
+    #[test]
     fn a_seq_that_changes_is_found() {
         let found = judge(|journal| {
             let other = entry(2, 2, PEER, 5);
@@ -289,7 +301,8 @@ mod tests {
     #[test]
     fn a_changed_body_and_a_rejection_are_found() {
         let body = judge(|journal| {
-            let message = v1::Message { kind: 1, data: bytes::Bytes::from_static(b"something else entirely") };
+            let message =
+                v1::Message { kind: 1, data: bytes::Bytes::from_static(b"something else entirely") };
             journal[0].event = Some(v1::entry::Event::Message(message));
         });
         assert_eq!((body.alien, body.lost), (1, 1));

@@ -1,4 +1,55 @@
-//! placeholder
-#![allow(dead_code, reason = "grows")]
-mod clock; mod dense; mod judge; mod payload; mod plan; mod violations;
-fn main() {}
+//! `loadtest`: loads a Godwit server and verifies what it delivers, with its own links on its own epoll, so
+//! that the load costs little beside what it measures.
+//!
+//! A command starts workers (this program again) and tells them what to do; a worker drives the client
+//! core over its links, judges every frame as it stands, and reports. Nothing here knows the server's code.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+mod args;
+mod clock;
+mod crew;
+mod dense;
+mod exit;
+mod figures;
+mod fleet;
+mod idle;
+mod judge;
+mod link;
+mod outcome;
+mod payload;
+mod plan;
+mod send;
+mod spec;
+mod usage;
+mod violations;
+mod worker;
+
+use args::{Args, Command};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Send(args) => send::run(&args),
+        Command::Idle(args) => idle::run(&args),
+        Command::Worker { spec } => work(&spec),
+    };
+    let exit = outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        Exit::Unreachable
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn work(spec: &str) -> Result<Exit> {
+    worker::run(&serde_json::from_str(spec)?)?;
+    Ok(Exit::Pass)
+}
+
+/// Tells this run's users from those of earlier runs: timelines begin empty.
+fn run_id() -> String {
+    format!("{:08x}", rand::random::<u32>())
+}

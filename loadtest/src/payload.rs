@@ -22,7 +22,8 @@ pub(crate) fn encode(device: u64, index: u64, bytes: usize) -> Bytes {
 pub(crate) fn decode(body: &[u8]) -> Option<(u64, u64)> {
     let (name, filler) = body.split_at_checked(NAME_BYTES)?;
     let (device, index) = name.split_at_checked(8)?;
-    let (device, index) = (u64::from_be_bytes(device.try_into().ok()?), u64::from_be_bytes(index.try_into().ok()?));
+    let (device, index) =
+        (u64::from_be_bytes(device.try_into().ok()?), u64::from_be_bytes(index.try_into().ok()?));
     let mut state = seed(device, index);
     filler.iter().all(|byte| *byte == next(&mut state)).then_some((device, index))
 }

@@ -1,0 +1,157 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args as Arguments, Parser, Subcommand};
+
+use crate::payload;
+
+const EXIT_CODES: &str = "Exit codes: 0 pass; 2 usage; 5 the server cannot be reached, or turns links away; \
+    20 a promise was broken; 30 saturated: the load could not be kept up, or did not arrive in time, so the \
+    figures mean nothing; 99 an objective was missed; 130 interrupted.";
+
+/// Loads a Godwit server, and verifies what it delivers.
+#[derive(Parser)]
+#[command(name = "loadtest", version, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Pairs of devices write to each other at an even pace, whatever becomes of it (open loop). Every
+    /// timeline is judged: nothing lost, doubled or out of order, every seq there, and the same when read
+    /// again. Links that break are made again, and nothing acknowledged may be lost with them.
+    #[command(after_help = EXIT_CODES)]
+    Send(Send),
+    /// Signs links in and holds them with nothing but heartbeats; says what a link costs.
+    #[command(after_help = EXIT_CODES)]
+    Idle(Idle),
+    /// One share of the load, started by the other commands.
+    #[command(hide = true)]
+    Worker { spec: String },
+}
+
+/// Whom to load.
+#[derive(Arguments, Clone)]
+pub(crate) struct Target {
+    /// Where links go, in turns.
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:7100")]
+    pub(crate) server: Vec<String>,
+    /// Operations addresses of the servers' processes; their figures are added up.
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:7190")]
+    pub(crate) ops: Vec<String>,
+    /// The key that signs tokens, as a server in development mode writes it.
+    #[arg(long, default_value = "godwit-data/dev-key.pem")]
+    pub(crate) key: PathBuf,
+    /// Signing in may take this long.
+    #[arg(long, value_parser = seconds, default_value = "60s")]
+    pub(crate) connect_timeout: Duration,
+    /// Also write the figures here, as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Arguments, Clone)]
+pub(crate) struct Send {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How many links; two make a pair.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
+    pub(crate) links: u64,
+    /// Messages a second, of all links together.
+    #[arg(long, default_value_t = 1_000.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// For how long, in seconds.
+    #[arg(long, value_parser = seconds, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 100, value_parser = body)]
+    pub(crate) bytes: usize,
+    /// After the last message everything has to arrive within this time, or the run is saturated.
+    #[arg(long, value_parser = seconds, default_value = "30s")]
+    pub(crate) drain: Duration,
+    /// The objective for the 99th percentile from intended send to arrival, in milliseconds.
+    #[arg(long)]
+    pub(crate) p99_ms: Option<f64>,
+}
+
+#[derive(Arguments, Clone)]
+pub(crate) struct Idle {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How many links. A third of them is held first: bytes per link are the slope between the two.
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(3..=1_000_000))]
+    pub(crate) links: u64,
+    /// How long each of the two is held before it is measured.
+    #[arg(long, value_parser = seconds, default_value = "60s")]
+    pub(crate) hold: Duration,
+    /// Measure this process instead of asking the operations port.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// The objective for bytes of memory (RssAnon) per link.
+    #[arg(long)]
+    pub(crate) bytes_max: Option<f64>,
+}
+
+impl Target {
+    /// Where the servers are.
+    pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let resolve = |server: &String| {
+            let mut found = server.to_socket_addrs().with_context(|| server.clone())?;
+            found.next().with_context(|| format!("{server} has no address"))
+        };
+        self.server.iter().map(resolve).collect()
+    }
+}
+
+/// `90`, `90s`, `1500ms` or `2m`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let number: u64 = number.parse().map_err(|_| format!("{text} is no time such as 90s, 1500ms or 2m"))?;
+    match unit {
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "ms" => Ok(Duration::from_millis(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err(format!("{unit} is no unit of time; there are ms, s and m")),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
+    if (0.001..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err("a rate above 0".into()) }
+}
+
+fn body(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|_| format!("{text} is no number"))?;
+    let max = proto::limits::BODY_BYTES_MAX;
+    let min = payload::NAME_BYTES;
+    if (min..=max).contains(&bytes) { Ok(bytes) } else { Err(format!("{min} to {max} bytes")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(seconds("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(seconds("1500ms"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(seconds("2m"), Ok(Duration::from_secs(120)));
+        assert!(seconds("2h").is_err() && seconds("").is_err() && seconds("s").is_err());
+    }
+
+    #[test]
+    fn the_command_line_of_the_readme_is_understood() {
+        let line =
+            "loadtest send --server a:1,b:1 --ops c:2,d:2 --links 2000 --rate 2000 --duration 60s --json f";
+        let args = Args::try_parse_from(line.split(' ')).ok();
+        let Some(Args { command: Command::Send(send) }) = args else { panic!("not a send") };
+        assert_eq!((send.target.server.len(), send.target.ops.len(), send.links), (2, 2, 2_000));
+        assert!(Args::try_parse_from("loadtest send --bytes 3".split(' ')).is_err());
+    }
+}

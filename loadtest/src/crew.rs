@@ -1,0 +1,130 @@
+//! The worker processes of a run: as many as the descriptors of one process ask for, each this program
+//! again, told and heard over its standard input and output.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::spec::{Order, Report, Spec};
+
+/// Links of one worker: some machines allow 20,000 descriptors, and no more.
+const LINKS_MAX: u64 = 18_000;
+
+/// The workers. Ends them when dropped.
+pub(crate) struct Crew {
+    workers: Vec<Worker>,
+    reports: Receiver<Result<Report>>,
+    links: u64,
+}
+
+struct Worker {
+    child: Child,
+    orders: ChildStdin,
+    links: u64,
+}
+
+impl Crew {
+    /// Starts workers for so many links; each is given its share of the spec.
+    pub(crate) fn start(links: u64, share: impl Fn(u64, u64) -> Spec) -> Result<Crew> {
+        let (sender, reports) = channel();
+        let mut workers = Vec::new();
+        let mut first = 0;
+        for links in shares(links) {
+            let spec = serde_json::to_string(&share(first, links))?;
+            first += links;
+            let mut child = Command::new(std::env::current_exe()?)
+                .args(["worker", &spec])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let orders = child.stdin.take().context("piped")?;
+            let output = child.stdout.take().context("piped")?;
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    let report = serde_json::from_str(&line).context("a worker's report");
+                    if sender.send(report).is_err() {
+                        return;
+                    }
+                }
+                // Where the parent still waits, the worker has died.
+                drop(sender.send(Err(anyhow::anyhow!("a worker ended too early"))));
+            });
+            workers.push(Worker { child, orders, links });
+        }
+        Ok(Crew { workers, reports, links })
+    }
+
+    /// Has so many links in all signed in, and says how many Pings went out by then.
+    pub(crate) fn links(&mut self, links: u64) -> Result<u64> {
+        let all = self.links;
+        for worker in &mut self.workers {
+            worker.tell(Order::Links(worker.links * links / all))?;
+        }
+        let mut sum = 0;
+        self.gather(|report| match report {
+            Report::Live { pings } => {
+                sum += pings;
+                true
+            }
+            _ => false,
+        })?;
+        Ok(sum)
+    }
+
+    /// Tells every worker.
+    pub(crate) fn order(&mut self, order: Order) -> Result<()> {
+        self.workers.iter_mut().try_for_each(|worker| worker.tell(order))
+    }
+
+    /// Waits until every worker has sent a report that is wanted; others are a mistake.
+    pub(crate) fn gather(&self, mut wanted: impl FnMut(Report) -> bool) -> Result<()> {
+        for _ in &self.workers {
+            let report = self.reports.recv()??;
+            if let Report::Failed(why) = report {
+                bail!("{why}");
+            }
+            ensure!(wanted(report), "a worker reports out of turn");
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn tell(&mut self, order: Order) -> Result<()> {
+        writeln!(self.orders, "{}", serde_json::to_string(&order)?).context("a worker does not listen")
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            // It may be gone already, which is what is wanted.
+            drop(worker.child.kill());
+            drop(worker.child.wait());
+        }
+    }
+}
+
+/// Even shares: both devices of a pair are one worker's.
+fn shares(links: u64) -> Vec<u64> {
+    let workers = links.div_ceil(LINKS_MAX);
+    let pairs = links.div_ceil(2);
+    let share = |i: u64| 2 * (pairs * (i + 1) / workers - pairs * i / workers);
+    (0..workers).map(share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_even_numbers_and_add_up() {
+        assert_eq!(shares(2_000), [2_000]);
+        let many = shares(100_000);
+        assert_eq!((many.len(), many.iter().sum::<u64>()), (6, 100_000));
+        assert!(many.iter().all(|links| links % 2 == 0 && *links <= LINKS_MAX));
+    }
+}

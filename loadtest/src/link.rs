@@ -1,0 +1,338 @@
+//! One device over one socket: the client core, its bytes on the way in and out, and its judge. Reads and
+//! writes until the socket would block; decides nothing about the protocol, which is the core's.
+
+use std::io::{ErrorKind, Read, Write};
+
+use bytes::{Buf, BytesMut};
+use client::Target;
+use client::core::{Cause, Device, Event, LinkAction, SendError, Settings, Start};
+use client::store::Saved;
+use mio::net::TcpStream;
+use prost::Message as _;
+use proto::frame::{self, Decoder};
+use proto::{DeviceId, IdError, UserId, limits, v1};
+use v1::server_frame::Frame;
+
+use crate::clock::Micros;
+use crate::dense::{Dense, Order};
+use crate::judge::{Fresh, Judge};
+use crate::payload;
+
+/// Bytes that wait to be written, beyond which the core is asked for no more frames.
+const OUT_BYTES_MAX: usize = 16 * 1024;
+/// What a device of the load is called.
+const DEVICE: &str = "load";
+
+/// What happened on a link, for the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A message that it has for the first time.
+    Message(Fresh),
+    /// One of its sends is in the log.
+    Acked {
+        /// Which one.
+        index: u64,
+    },
+    /// Signed in.
+    Live,
+    /// The link ended, or none came about; another is tried.
+    Ended,
+    /// For good: nothing more will happen here. [`Link::over`] says why.
+    Over,
+    /// A Ping went out.
+    Pinged,
+}
+
+/// Where the socket stands.
+#[derive(Debug)]
+enum Wire {
+    None,
+    /// Until the connection stands, or fails.
+    Connecting(TcpStream),
+    Open(TcpStream),
+}
+
+/// A device of the load.
+#[derive(Debug)]
+pub(crate) struct Link {
+    number: u64,
+    user: UserId,
+    peer: UserId,
+    device: Device,
+    wire: Wire,
+    input: Decoder,
+    output: BytesMut,
+    /// Whether the socket may take more.
+    writable: bool,
+    judge: Judge,
+    sent: u64,
+    acked: Dense,
+    /// How often a link was tried; the next address follows from it.
+    pub(crate) attempts: usize,
+    /// Why nothing more will happen here.
+    pub(crate) over: Option<String>,
+    /// When the fleet looks after it again.
+    pub(crate) alarm: Option<Micros>,
+}
+
+impl Link {
+    /// The device of this number in a run; 2p and 2p + 1 are a pair.
+    pub(crate) fn new(run: &str, number: u64) -> Result<Self, IdError> {
+        let peer = number ^ 1;
+        let user = |number: u64| UserId::new(&format!("load-{run}-{number}"));
+        let (user, peer_user) = (user(number)?, user(peer)?);
+        Ok(Self {
+            device: device(&user, number, false)?,
+            number,
+            user,
+            peer: peer_user,
+            wire: Wire::None,
+            input: Decoder::new(limits::SERVER_FRAME_BYTES_MAX),
+            output: BytesMut::new(),
+            writable: false,
+            judge: Judge::new(number, peer),
+            sent: 0,
+            acked: Dense::default(),
+            attempts: 0,
+            over: None,
+            alarm: None,
+        })
+    }
+
+    /// Writes the device's next message to its peer.
+    pub(crate) fn send(&mut self, bytes: usize) -> Result<(), SendError> {
+        let message = v1::Message { kind: 1, data: payload::encode(self.number, self.sent, bytes) };
+        self.device.send(Target::User(self.peer.clone()), v1::send::Body::Message(message))?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Forgets the link and the cursor, and reads the whole timeline again.
+    pub(crate) fn read_again(&mut self) -> Result<(), IdError> {
+        self.judge.read_again();
+        self.close_wire();
+        self.device = device(&self.user, self.number, true)?;
+        Ok(())
+    }
+
+    /// Ends the link for good.
+    pub(crate) fn close(&mut self, now: Micros) {
+        self.device.close(now.millis());
+        self.close_wire();
+    }
+
+    /// Its number in the run.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whom a token has to name.
+    pub(crate) fn identity(&self) -> Result<(&UserId, DeviceId), IdError> {
+        Ok((&self.user, DeviceId::new(DEVICE)?))
+    }
+
+    /// Whether the device is signed in.
+    pub(crate) fn is_live(&self) -> bool {
+        self.device.is_live()
+    }
+
+    /// What it saw.
+    pub(crate) fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    /// How much it sent, and what of it was acknowledged.
+    pub(crate) fn sends(&self) -> (u64, &Dense) {
+        (self.sent, &self.acked)
+    }
+
+    /// When the core wants to be looked after.
+    pub(crate) fn deadline(&self) -> Option<Micros> {
+        self.device.poll_deadline().map(|at| Micros(at.0.saturating_mul(1_000)))
+    }
+
+    /// A connection is being made.
+    pub(crate) fn connecting(&mut self, stream: TcpStream) {
+        self.wire = Wire::Connecting(stream);
+        self.writable = false;
+    }
+
+    /// No connection can be made.
+    pub(crate) fn connect_failed(&mut self, now: Micros, why: String) {
+        self.close_wire();
+        self.device.handle_connect_failed(now.millis(), why);
+    }
+
+    /// The socket is ready; `token` signs in where the connection has just come about.
+    pub(crate) fn ready(
+        &mut self,
+        now: Micros,
+        scratch: &mut [u8],
+        token: impl FnOnce(&Link) -> String,
+        seen: &mut impl FnMut(Seen),
+    ) {
+        if let Wire::Connecting(stream) = &self.wire {
+            match (stream.take_error(), stream.peer_addr()) {
+                (Ok(None), Ok(_)) => {}
+                // Not yet: a later edge tells.
+                (Ok(None), Err(error)) if error.kind() == ErrorKind::NotConnected => return,
+                (Ok(Some(error)) | Err(error), _) | (_, Err(error)) => {
+                    return self.connect_failed(now, error.to_string());
+                }
+            }
+            let token = token(self);
+            if let Wire::Connecting(stream) = std::mem::replace(&mut self.wire, Wire::None) {
+                self.wire = Wire::Open(stream);
+            }
+            self.device.handle_connected(now.millis(), token);
+        }
+        self.writable = true;
+        self.read(now, scratch, seen);
+    }
+
+    /// Everything that can be done without waiting. True where a connection is wanted.
+    pub(crate) fn turn(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) -> bool {
+        if self.device.poll_deadline().is_some_and(|at| at <= now.millis()) {
+            self.device.handle_deadline(now.millis());
+        }
+        let mut wants_link = false;
+        loop {
+            while self.device.poll_write().is_some() {}
+            self.device.handle_written();
+            match self.device.poll_link() {
+                Some(LinkAction::Connect { .. }) => wants_link = true,
+                Some(LinkAction::Disconnect) => self.close_wire(),
+                None => {}
+            }
+            self.events(now, seen);
+            if !self.write(now, seen) && !self.device.has_writes() {
+                return wants_link;
+            }
+        }
+    }
+
+    fn events(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) {
+        while let Some(event) = self.device.poll_event() {
+            match event {
+                Event::Connected { .. } => seen(Seen::Live),
+                Event::Entry(entry) => self.device.taken(now.millis(), entry.seq),
+                Event::Acked(sent) => {
+                    if self.acked.take(sent.local.0) != Order::Repeat {
+                        seen(Seen::Acked { index: sent.local.0 });
+                    }
+                }
+                Event::Refused { .. } => self.judge.refused(),
+                Event::Disconnected { retry_in_ms: Some(_), .. } => seen(Seen::Ended),
+                Event::Disconnected { retry_in_ms: None, cause: Cause::App } => {}
+                Event::Disconnected { retry_in_ms: None, cause } => {
+                    self.over = Some(cause.to_string());
+                    seen(Seen::Over);
+                }
+                // A rejection is an entry, which the judge has seen; nothing is ever cut off or called here.
+                Event::Rejected { .. }
+                | Event::Truncated { .. }
+                | Event::Kicked { .. }
+                | Event::Called { .. } => {}
+            }
+        }
+    }
+
+    /// Writes until the socket or the core has enough; whether anything moved.
+    fn write(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) -> bool {
+        if !self.writable {
+            return false;
+        }
+        let mut moved = false;
+        while self.output.len() < OUT_BYTES_MAX
+            && let Some(frame) = self.device.poll_frame(now.millis())
+        {
+            if matches!(frame.frame, Some(v1::client_frame::Frame::Ping(_))) {
+                seen(Seen::Pinged);
+            }
+            frame::encode(&frame, &mut self.output);
+            moved = true;
+        }
+        let Wire::Open(stream) = &mut self.wire else { return false };
+        while !self.output.is_empty() {
+            match stream.write(&self.output) {
+                Ok(bytes) if bytes > 0 => self.output.advance(bytes),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.writable = false;
+                    return false;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    self.lost(now);
+                    return true;
+                }
+            }
+        }
+        moved
+    }
+
+    fn read(&mut self, now: Micros, scratch: &mut [u8], seen: &mut impl FnMut(Seen)) {
+        loop {
+            let Wire::Open(stream) = &mut self.wire else { return };
+            match stream.read(scratch) {
+                Ok(bytes) if bytes > 0 => {
+                    self.input.extend(scratch.get(..bytes).unwrap_or_default());
+                    self.frames(now, seen);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => return self.lost(now),
+            }
+        }
+    }
+
+    fn frames(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) {
+        loop {
+            let frame = match self.input.next_frame() {
+                Ok(Some(bytes)) => v1::ServerFrame::decode(bytes).ok(),
+                Ok(None) => return,
+                Err(_) => None,
+            };
+            let Some(frame) = frame else {
+                return self.device.handle_malformed(now.millis(), "not frames");
+            };
+            self.judge_frame(&frame, seen);
+            self.device.handle_frame(now.millis(), frame);
+        }
+    }
+
+    /// Looks at a frame before the core does.
+    fn judge_frame(&mut self, frame: &v1::ServerFrame, seen: &mut impl FnMut(Seen)) {
+        let (head, entries) = match &frame.frame {
+            Some(Frame::SignInResult(result)) => (Some(result.head), [].as_slice()),
+            Some(Frame::SyncHint(hint)) => (Some(hint.head), [].as_slice()),
+            Some(Frame::Push(push)) => (None, push.entries.as_slice()),
+            Some(Frame::SyncPage(page)) => (Some(page.head), page.entries.as_slice()),
+            _ => return,
+        };
+        self.judge.entries(entries, |fresh| seen(Seen::Message(fresh)));
+        // A hint may be older than a push that overtook it; a sign-in and a page may not.
+        if let Some(head) = head.filter(|_| !matches!(frame.frame, Some(Frame::SyncHint(_)))) {
+            self.judge.head(head);
+        }
+    }
+
+    fn lost(&mut self, now: Micros) {
+        self.close_wire();
+        self.device.handle_closed(now.millis());
+    }
+
+    fn close_wire(&mut self) {
+        self.wire = Wire::None;
+        self.writable = false;
+        self.input = Decoder::new(limits::SERVER_FRAME_BYTES_MAX);
+        self.output = BytesMut::new();
+    }
+}
+
+/// A core that reads its timeline from the beginning.
+fn device(user: &UserId, number: u64, again: bool) -> Result<Device, IdError> {
+    let mut settings = Settings::new(user.clone(), DeviceId::new(DEVICE)?);
+    settings.start = Start::All;
+    let saved = Saved { cursor: Some(0), ..Saved::default() };
+    Ok(Device::new(settings, saved, 2 * number + u64::from(again)))
+}

@@ -1,0 +1,101 @@
+//! What a worker reports, and what all of them together come to.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::violations::Violations;
+
+/// Latencies in microseconds, to three digits.
+pub(crate) type Latencies = Histogram<u64>;
+
+/// Latencies up to here are told apart; longer ones count as this.
+const LATENCY_US_MAX: u64 = 600_000_000;
+
+/// No latencies yet.
+pub(crate) fn latencies() -> Latencies {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
+        .expect("the bounds are in order and 3 digits are allowed")
+}
+
+/// Adds one latency.
+pub(crate) fn record(latencies: &mut Latencies, us: u64) {
+    latencies.saturating_record(us.max(1));
+}
+
+/// What a worker has done and seen.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Messages handed to the devices.
+    pub(crate) sent: u64,
+    /// Of these, acknowledged.
+    pub(crate) acked: u64,
+    /// Received by the peer, each counted once.
+    pub(crate) received: u64,
+    /// Of the sender's own copies, each counted once.
+    pub(crate) own: u64,
+    /// Links that ended and were made again.
+    pub(crate) reconnects: u64,
+    /// Messages that a full outbox did not take.
+    pub(crate) overflowed: u64,
+    /// The longest time by which this harness was late with a send, in microseconds.
+    pub(crate) late_us_max: u64,
+    /// From the last send until everything had arrived, in microseconds.
+    pub(crate) drain_us: u64,
+    /// Whether everything had arrived in time.
+    pub(crate) drained: bool,
+    /// Processor time of this worker during load and drain, in microseconds.
+    pub(crate) cpu_us: u64,
+    pub(crate) violations: Violations,
+    /// (latency in µs, count), from intended send to arrival at the peer, and to the acknowledgement.
+    pub(crate) end_to_end: Vec<(u64, u64)>,
+    pub(crate) to_ack: Vec<(u64, u64)>,
+}
+
+impl Outcome {
+    /// Adds another worker's.
+    pub(crate) fn add(&mut self, other: Outcome) {
+        self.sent += other.sent;
+        self.acked += other.acked;
+        self.received += other.received;
+        self.own += other.own;
+        self.reconnects += other.reconnects;
+        self.overflowed += other.overflowed;
+        self.late_us_max = self.late_us_max.max(other.late_us_max);
+        self.drain_us = self.drain_us.max(other.drain_us);
+        self.drained &= other.drained;
+        self.cpu_us += other.cpu_us;
+        self.violations.add(&other.violations);
+        self.end_to_end.extend(other.end_to_end);
+        self.to_ack.extend(other.to_ack);
+    }
+}
+
+/// As pairs, for the way to another process.
+pub(crate) fn to_pairs(latencies: &Latencies) -> Vec<(u64, u64)> {
+    latencies.iter_recorded().map(|value| (value.value_iterated_to(), value.count_at_value())).collect()
+}
+
+/// And back.
+pub(crate) fn from_pairs(pairs: &[(u64, u64)]) -> Latencies {
+    let mut latencies = latencies();
+    for (value, count) in pairs {
+        latencies.saturating_record_n(*value, *count);
+    }
+    latencies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_survive_the_way_between_processes() {
+        let mut all = latencies();
+        (1..=1_000).for_each(|ms| record(&mut all, ms * 1_000));
+        let back = from_pairs(&to_pairs(&all));
+        assert_eq!(back.len(), 1_000);
+        for quantile in [0.5, 0.99, 0.999] {
+            assert_eq!(back.value_at_quantile(quantile), all.value_at_quantile(quantile));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `loadtest send`: the run, its figures and its verdict.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::args::Send;
+use crate::crew::Crew;
+use crate::exit::Exit;
+use crate::outcome::{self, Latencies, Outcome};
+use crate::spec::{Load, Order, Report, Spec};
+use crate::usage;
+use crate::{figures, run_id};
+
+/// A harness that is later than this with a send is not the open loop it says it is.
+const LATE_US_MAX: u64 = 1_000_000;
+
+/// Runs it.
+pub(crate) fn run(args: &Send) -> Result<Exit> {
+    let mut crew = start(args)?;
+    crew.links(args.links)?;
+    let before = usage::servers(&args.target.ops);
+    crew.order(Order::Go)?;
+    crew.gather(|report| matches!(report, Report::Sent))?;
+    let loaded = usage::servers(&args.target.ops);
+    crew.gather(|report| matches!(report, Report::Drained))?;
+    let after = usage::servers(&args.target.ops);
+    let mut outcome = Outcome { drained: true, ..Outcome::default() };
+    crew.gather(|report| match report {
+        Report::Done(done) => {
+            outcome.add(*done);
+            true
+        }
+        _ => false,
+    })?;
+    crew.order(Order::End)?;
+    let server = figures::Server::between(before, loaded, after, outcome.received);
+    let verdict = verdict(args, &outcome);
+    print!("{}", text(args, &outcome, server.as_ref(), &verdict));
+    figures::write(args.target.json.as_deref(), &json(args, &outcome, server.as_ref(), &verdict))?;
+    Ok(verdict.0)
+}
+
+fn start(args: &Send) -> Result<Crew> {
+    let servers = args.target.addresses()?;
+    let run = run_id();
+    Crew::start(args.links, |first, links| Spec {
+        run: run.clone(),
+        servers: servers.clone(),
+        key: args.target.key.clone(),
+        first,
+        links,
+        connect_s: args.target.connect_timeout.as_secs(),
+        load: Some(Load {
+            rate: args.rate * figures::float(links) / figures::float(args.links.next_multiple_of(2)),
+            duration_s: args.duration.as_secs(),
+            body_bytes: args.bytes,
+            drain_s: args.drain.as_secs(),
+        }),
+    })
+}
+
+/// How it ends, and why. A broken promise outweighs everything.
+fn verdict(args: &Send, outcome: &Outcome) -> (Exit, &'static str) {
+    let p99_ms = figures::float(outcome::from_pairs(&outcome.end_to_end).value_at_quantile(0.99)) / 1e3;
+    if outcome.violations.any() {
+        (Exit::Violation, "a promise was broken")
+    } else if outcome.overflowed > 0 {
+        (Exit::Saturated, "saturated: outboxes were full")
+    } else if !outcome.drained {
+        (Exit::Saturated, "saturated: not everything had arrived in time")
+    } else if outcome.late_us_max > LATE_US_MAX {
+        (Exit::Saturated, "saturated: the harness was late with its sends")
+    } else if args.p99_ms.is_some_and(|max| p99_ms > max) {
+        (Exit::Objective, "the objective for p99 was missed")
+    } else {
+        (Exit::Pass, "pass")
+    }
+}
+
+fn text(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdict: &(Exit, &str)) -> String {
+    let mut text = String::new();
+    let violations = &outcome.violations;
+    let mut line = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    line(format!(
+        "{} links, {} messages/s for {} s: {} sent, {} acknowledged, {} received, {} own copies, {} reconnects",
+        args.links,
+        args.rate,
+        args.duration.as_secs(),
+        outcome.sent,
+        outcome.acked,
+        outcome.received,
+        outcome.own,
+        outcome.reconnects,
+    ));
+    line(format!(
+        "{} lost, {} repeated, {} out of order, {} seq holes, {} rewritten, {} heads back, {} alien, {} refused",
+        violations.lost,
+        violations.repeated,
+        violations.out_of_order,
+        violations.seq_holes,
+        violations.rewritten,
+        violations.head_back,
+        violations.alien,
+        violations.refused,
+    ));
+    for (name, pairs) in [("end to end", &outcome.end_to_end), ("to ack", &outcome.to_ack)] {
+        let latencies = outcome::from_pairs(pairs);
+        let ms = |quantile: f64| figures::float(latencies.value_at_quantile(quantile)) / 1e3;
+        line(format!(
+            "{name}: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
+            ms(0.5),
+            ms(0.99),
+            ms(0.999),
+            ms(1.0),
+        ));
+    }
+    line(format!(
+        "drained {:.2} s after the last send; the harness was at most {:.2} ms late, {:.1} µs of its processor per message",
+        figures::float(outcome.drain_us) / 1e6,
+        figures::float(outcome.late_us_max) / 1e3,
+        figures::ratio(outcome.cpu_us, outcome.received),
+    ));
+    line(match server {
+        Some(server) => server.text(),
+        None => "server: no figures from --ops".into(),
+    });
+    line(format!("verdict: {}", verdict.1));
+    text
+}
+
+fn json(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdict: &(Exit, &str)) -> Value {
+    json!({
+        "command": "send",
+        "links": args.links,
+        "rate": args.rate,
+        "duration_s": args.duration.as_secs(),
+        "body_bytes": args.bytes,
+        "sent": outcome.sent,
+        "acked": outcome.acked,
+        "received": outcome.received,
+        "own": outcome.own,
+        "reconnects": outcome.reconnects,
+        "overflowed": outcome.overflowed,
+        "violations": outcome.violations,
+        "end_to_end_us": quantiles(&outcome::from_pairs(&outcome.end_to_end)),
+        "to_ack_us": quantiles(&outcome::from_pairs(&outcome.to_ack)),
+        "drained": outcome.drained,
+        "drain_us": outcome.drain_us,
+        "harness_late_us_max": outcome.late_us_max,
+        "harness_cpu_us": outcome.cpu_us,
+        "server": server.map(figures::Server::json),
+        "verdict": verdict.1,
+        "exit": verdict.0 as u8,
+    })
+}
+
+fn quantiles(latencies: &Latencies) -> Value {
+    json!({
+        "count": latencies.len(),
+        "p50": latencies.value_at_quantile(0.5),
+        "p99": latencies.value_at_quantile(0.99),
+        "p999": latencies.value_at_quantile(0.999),
+        "max": latencies.max(),
+    })
+}

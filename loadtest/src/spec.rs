@@ -1,0 +1,62 @@
+//! What a worker is told, and what the two processes say to each other: lines of JSON on the worker's
+//! standard input and output.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Outcome;
+
+/// One worker's share of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    /// Tells this run's users from other runs'.
+    pub(crate) run: String,
+    pub(crate) servers: Vec<SocketAddr>,
+    pub(crate) key: PathBuf,
+    /// The number of its first link, and how many it has.
+    pub(crate) first: u64,
+    pub(crate) links: u64,
+    /// Signing all links in may take this long.
+    pub(crate) connect_s: u64,
+    /// None for links that only stay.
+    pub(crate) load: Option<Load>,
+}
+
+/// What a worker sends.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Load {
+    /// Messages a second, of this worker.
+    pub(crate) rate: f64,
+    pub(crate) duration_s: u64,
+    pub(crate) body_bytes: usize,
+    /// Everything has to arrive within this time after the last send.
+    pub(crate) drain_s: u64,
+}
+
+/// To a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// So many of its links are to be signed in.
+    Links(u64),
+    /// Begin the load.
+    Go,
+    /// Leave.
+    End,
+}
+
+/// From a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// All the links it was told to sign in are, and so many Pings went out so far.
+    Live { pings: u64 },
+    /// The last message was handed over.
+    Sent,
+    /// Everything has arrived, or will not.
+    Drained,
+    /// The end.
+    Done(Box<Outcome>),
+    /// It cannot go on.
+    Failed(String),
+}

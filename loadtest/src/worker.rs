@@ -1,0 +1,259 @@
+//! One worker process: signs its links in, sends at the plan's pace, waits until everything has arrived,
+//! reads every timeline again, and reports.
+
+use std::io::{BufRead, Write};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use anyhow::{Context, Result, bail};
+use client::core::SendError;
+use client::development::Key;
+
+use crate::clock::Micros;
+use crate::fleet::Fleet;
+use crate::link::{Link, Seen};
+use crate::outcome::{self, Latencies, Outcome};
+use crate::plan::Plan;
+use crate::spec::{Load, Order, Report, Spec};
+use crate::usage;
+
+/// Nothing is waited for longer at a time, so that orders are heard.
+const TURN_US: u64 = 20_000;
+/// Sends between two looks at the sockets.
+const BURST: usize = 64;
+
+/// Does what the spec says; the parent hears how it went.
+pub(crate) fn run(spec: &Spec) -> Result<()> {
+    match Worker::new(spec).and_then(|mut worker| worker.work()) {
+        Err(error) => report(&Report::Failed(format!("{error:#}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+struct Worker<'a> {
+    spec: &'a Spec,
+    fleet: Fleet,
+    tally: Tally,
+    orders: Receiver<Order>,
+}
+
+/// What the links have told so far.
+struct Tally {
+    plan: Option<(Plan, Micros)>,
+    first: u64,
+    live: u64,
+    over: Option<String>,
+    outcome: Outcome,
+    pings: u64,
+    end_to_end: Latencies,
+    to_ack: Latencies,
+}
+
+impl Tally {
+    fn add(&mut self, link: &Link, seen: Seen, now: Micros) {
+        let number = link.number() - self.first;
+        match seen {
+            Seen::Live => self.live += 1,
+            Seen::Ended => {}
+            Seen::Over => self.over = link.over.clone(),
+            Seen::Pinged => self.pings += 1,
+            Seen::Acked { index } => {
+                self.outcome.acked += 1;
+                if let Some(late) = self.since_due(now, number, index) {
+                    outcome::record(&mut self.to_ack, late);
+                }
+            }
+            Seen::Message(fresh) if fresh.device == link.number() => self.outcome.own += 1,
+            Seen::Message(fresh) => {
+                self.outcome.received += 1;
+                if let Some(late) = self.since_due(now, fresh.device - self.first, fresh.index) {
+                    outcome::record(&mut self.end_to_end, late);
+                }
+            }
+        }
+    }
+
+    fn since_due(&self, now: Micros, number: u64, index: u64) -> Option<u64> {
+        let (plan, start) = self.plan.as_ref()?;
+        Some(now.since(plan.due(*start, number, index)))
+    }
+
+    fn is_all_there(&self) -> bool {
+        let Outcome { sent, acked, received, own, .. } = self.outcome;
+        acked == sent && received == sent && own == sent
+    }
+}
+
+impl<'a> Worker<'a> {
+    fn new(spec: &'a Spec) -> Result<Self> {
+        let key = Key::read(&spec.key)?;
+        Ok(Self {
+            spec,
+            fleet: Fleet::new(spec.servers.clone(), key, spec.first)?,
+            tally: Tally {
+                plan: None,
+                first: spec.first,
+                live: 0,
+                over: None,
+                outcome: Outcome::default(),
+                pings: 0,
+                end_to_end: outcome::latencies(),
+                to_ack: outcome::latencies(),
+            },
+            orders: listen(),
+        })
+    }
+
+    fn work(&mut self) -> Result<()> {
+        loop {
+            match self.order()? {
+                Order::Links(links) => self.sign_in(links)?,
+                Order::Go => {
+                    let load = self.spec.load.context("nothing to send")?;
+                    self.load(&load)?;
+                }
+                Order::End => {
+                    self.fleet.close();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Lives on until an order comes.
+    fn order(&mut self) -> Result<Order> {
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => return Ok(order),
+                Err(TryRecvError::Disconnected) => bail!("nobody to report to"),
+                Err(TryRecvError::Empty) => self.turn_until(None)?,
+            }
+        }
+    }
+
+    fn sign_in(&mut self, links: u64) -> Result<()> {
+        let until = self.fleet.now().after(self.spec.connect_s * 1_000_000);
+        let tally = &mut self.tally;
+        self.fleet.grow(&self.spec.run, links, &mut |link, seen, now| tally.add(link, seen, now))?;
+        while !self.fleet.links().iter().all(Link::is_live) {
+            self.turn_until(None)?;
+            if let Some(why) = &self.tally.over {
+                bail!("a link was turned away: {why}");
+            }
+            if self.fleet.now() > until {
+                let live = self.fleet.links().iter().filter(|link| link.is_live()).count();
+                bail!("{live} of {links} links signed in within {} s", self.spec.connect_s);
+            }
+        }
+        report(&Report::Live { pings: self.tally.pings })
+    }
+
+    fn load(&mut self, load: &Load) -> Result<()> {
+        let plan =
+            Plan { pairs: self.spec.links / 2, rate: load.rate, duration_us: load.duration_s * 1_000_000 };
+        let start = self.fleet.now();
+        let (cpu, live) = (usage::cpu_us(), self.tally.live);
+        self.tally.plan = Some((plan, start));
+        self.send_all(&plan, start, load.body_bytes)?;
+        report(&Report::Sent)?;
+        let sent = self.fleet.now();
+        self.run_until(sent.after(load.drain_s * 1_000_000), |worker| worker.tally.is_all_there())?;
+        self.tally.outcome.drained = self.tally.is_all_there();
+        self.tally.outcome.drain_us = self.fleet.now().since(sent);
+        self.tally.outcome.reconnects = self.tally.live - live;
+        self.tally.outcome.cpu_us = usage::cpu_us().saturating_sub(cpu);
+        report(&Report::Drained)?;
+        self.read_again(load.drain_s)?;
+        self.finish();
+        report(&Report::Done(Box::new(std::mem::take(&mut self.tally.outcome))))
+    }
+
+    /// Hands every message over when it is due, whatever became of those before it.
+    fn send_all(&mut self, plan: &Plan, start: Micros, bytes: usize) -> Result<()> {
+        let mut number = 0;
+        while number < plan.messages() {
+            self.turn_until(Some(start.after(plan.turn(number).at_us)))?;
+            for _ in 0..BURST {
+                let turn = plan.turn(number);
+                let due = start.after(turn.at_us);
+                if number == plan.messages() || due > self.fleet.now() {
+                    break;
+                }
+                self.send(usize::try_from(turn.device)?, due, bytes)?;
+                number += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, index: usize, due: Micros, bytes: usize) -> Result<()> {
+        let tally = &mut self.tally;
+        tally.outcome.late_us_max = tally.outcome.late_us_max.max(self.fleet.now().since(due));
+        match self.fleet.send(index, bytes, &mut |link, seen, now| tally.add(link, seen, now)) {
+            Ok(()) => self.tally.outcome.sent += 1,
+            // The message is left out, so the device's later ones have other indexes than the plan's: the
+            // run is invalid as a measurement, and still judged for losses.
+            Err(SendError::Full) => self.tally.outcome.overflowed += 1,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// What is stored must be what was seen.
+    fn read_again(&mut self, patience_s: u64) -> Result<()> {
+        let tally = &mut self.tally;
+        self.fleet.read_again(&mut |link, seen, now| tally.add(link, seen, now))?;
+        let until = self.fleet.now().after(patience_s * 1_000_000);
+        let is_read = |worker: &Worker<'_>| worker.fleet.links().iter().all(|link| link.judge().is_reread());
+        self.run_until(until, is_read)
+    }
+
+    fn finish(&mut self) {
+        for pair in self.fleet.links().chunks_exact(2) {
+            let [one, other] = pair else { continue };
+            for (link, peer) in [(one, other), (other, one)] {
+                let (sent, acked) = link.sends();
+                let violations = link.judge().finish(sent, acked, peer.judge());
+                self.tally.outcome.violations.add(&violations);
+            }
+        }
+        self.tally.outcome.end_to_end = outcome::to_pairs(&self.tally.end_to_end);
+        self.tally.outcome.to_ack = outcome::to_pairs(&self.tally.to_ack);
+    }
+
+    /// Goes on until a condition holds, at most until then.
+    fn run_until(&mut self, until: Micros, holds: impl Fn(&Worker<'_>) -> bool) -> Result<()> {
+        while !holds(self) && self.fleet.now() < until {
+            self.turn_until(None)?;
+        }
+        Ok(())
+    }
+
+    /// One turn, which ends at `until` or soon.
+    fn turn_until(&mut self, until: Option<Micros>) -> Result<()> {
+        let soon = self.fleet.now().after(TURN_US);
+        let tally = &mut self.tally;
+        self.fleet.turn(until.map_or(soon, |until| until.min(soon)), &mut |link, seen, now| {
+            tally.add(link, seen, now);
+        })
+    }
+}
+
+/// Orders as they come; the channel ends with the parent.
+fn listen() -> Receiver<Order> {
+    let (orders, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let Ok(order) = serde_json::from_str(&line) else { return };
+            if orders.send(order).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn report(report: &Report) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(report)?)?;
+    Ok(out.flush()?)
+}
