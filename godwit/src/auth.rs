@@ -189,7 +189,7 @@ mod tests {
     fn a_broken_file_is_a_settings_mistake_that_quotes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("keys.json");
-        std::fs::write(&file, r#"{"keys":[{"kty":"oct","k":12345}]}"#).unwrap();
+        std::fs::write(&file, r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"#).unwrap();
         let auth = Auth::Jwks {
             file,
             algorithm: "EdDSA".into(),
@@ -198,6 +198,6 @@ mod tests {
         };
         let failure = keys(&auth, dir.path()).map(|_| ()).unwrap_err();
         assert_eq!(failure.exit, Exit::Settings);
-        assert!(failure.to_string().contains("is not a JWKS") && !failure.to_string().contains("12345"));
+        assert!(failure.to_string().contains("is not a JWKS") && !failure.to_string().contains("c2VjcmV0"));
     }
 }

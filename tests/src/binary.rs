@@ -15,7 +15,9 @@ fn build() -> PathBuf {
     let profile_dir = test.ancestors().nth(2).unwrap();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "godwit", "--target-dir"]).arg(profile_dir.parent().unwrap());
+    build
+        .args(["build", "--quiet", "--package", "godwit", "--target-dir"])
+        .arg(profile_dir.parent().unwrap());
     if profile_dir.ends_with("release") {
         build.arg("--release");
     }

@@ -92,7 +92,9 @@ impl Chat {
     /// # Panics
     /// They do not come in time; the last ones are printed.
     pub fn wait_count(&self, what: &str, count: usize, fits: impl Fn(&Value) -> bool) {
-        self.wait_until(what, DEADLINE, |events| (events.iter().filter(|e| fits(e)).count() >= count).then_some(()));
+        self.wait_until(what, DEADLINE, |events| {
+            (events.iter().filter(|e| fits(e)).count() >= count).then_some(())
+        });
     }
 
     /// Waits until all events so far give an answer; asked again after each new one.
@@ -109,7 +111,11 @@ impl Chat {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let last = &events[events.len().saturating_sub(10)..];
-                panic!("{}: not within {deadline:?}: {what}; {} events, the last: {last:#?}", self.name, events.len());
+                panic!(
+                    "{}: not within {deadline:?}: {what}; {} events, the last: {last:#?}",
+                    self.name,
+                    events.len()
+                );
             }
             events = self.heard.more.wait_timeout(events, left).unwrap().0;
         }

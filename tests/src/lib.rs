@@ -11,6 +11,7 @@
 )]
 
 mod binary;
+mod book;
 mod chat;
 mod http;
 mod process;
@@ -18,6 +19,7 @@ mod server;
 mod wait;
 
 pub use binary::binary;
+pub use book::sentences;
 pub use chat::{Chat, texts};
 pub use http::get;
 pub use process::Process;

@@ -43,7 +43,8 @@ impl Server {
     pub fn start(dir: &Path, name: &str, arguments: &[&str]) -> Self {
         let process = Process::new(spawn(dir, name, arguments, &Ports::default()));
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut server = Self { name: name.into(), dir: dir.into(), arguments, process, ports: Ports::default() };
+        let mut server =
+            Self { name: name.into(), dir: dir.into(), arguments, process, ports: Ports::default() };
         server.wait_ready();
         server
     }

@@ -1,0 +1,136 @@
+//! How the binary ends, and what it says then: each exit code by a real mistake.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs it in an empty directory without settings of the developer's.
+fn godwit(dir: &Path, arguments: &[&str]) -> Ended {
+    godwit_with(dir, arguments, &[])
+}
+
+fn godwit_with(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_godwit"));
+    command.args(arguments).current_dir(dir).envs(variables.iter().copied());
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+fn serve<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    arguments.extend(more);
+    arguments
+}
+
+#[test]
+fn usage_is_2() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [&[] as &[&str], &["dance"], &["serve", "--no-such-flag"], &["token"], &["serve", "--set", "x"]] {
+        assert_eq!(godwit(dir.path(), arguments).code, Some(2), "{arguments:?}");
+    }
+    let token = godwit(dir.path(), &["token", "--as", "ann"]);
+    assert_eq!(token.code, Some(2));
+    assert!(token.err.contains("no key to sign with"), "{}", token.err);
+}
+
+#[test]
+fn help_lists_the_exit_codes_and_version_the_build() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = godwit(dir.path(), &["--help"]);
+    assert_eq!(help.code, Some(0));
+    for code in ["0 ", "2 ", "3 ", "4 ", "5 ", "6 ", "130 "] {
+        assert!(help.out.lines().any(|line| line.trim_start().starts_with(code)), "{code} in {}", help.out);
+    }
+    let version = godwit(dir.path(), &["--version"]);
+    assert_eq!(version.code, Some(0));
+    assert!(version.out.starts_with(&format!("godwit {}\n", env!("CARGO_PKG_VERSION"))), "{}", version.out);
+    for fact in ["commit ", "rustc ", "target ", "profile "] {
+        assert!(version.out.contains(fact), "{}", version.out);
+    }
+}
+
+#[test]
+fn wrong_settings_are_2_and_reported_together() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("godwit.toml"), "[conn]\nidel_timeout_ms = 1\n[node]\nname = 7\n").unwrap();
+    let variables = [("GODWIT_OPS__LISTEN", "nowhere")];
+    for command in [&["config", "check", "--roles", "cook"] as &[&str], &["serve", "--roles", "cook"]] {
+        let ended = godwit_with(dir.path(), command, &variables);
+        assert_eq!(ended.code, Some(2));
+        for text in [
+            "4 mistakes",
+            "godwit.toml:conn.idel_timeout_ms: there is no such setting; did you mean conn.idle_timeout_ms?",
+            "godwit.toml:node.name: 7 is not valid",
+            "GODWIT_OPS__LISTEN: \"nowhere\" is not valid",
+            "--roles: \"cook\" is not valid; valid is one or more of conn, logic, api",
+        ] {
+            assert!(ended.err.contains(text), "{text} in {}", ended.err);
+        }
+    }
+    std::fs::remove_file(dir.path().join("godwit.toml")).unwrap();
+    assert_eq!(godwit(dir.path(), &["config", "check"]).code, Some(0));
+    let default = godwit(dir.path(), &["config", "default"]).out;
+    std::fs::write(dir.path().join("godwit.toml"), &default).unwrap();
+    let shown = godwit(dir.path(), &["config", "show"]);
+    assert_eq!(shown.code, Some(0));
+    assert!(shown.out.contains("idle_timeout_ms = 55000 # godwit.toml"), "{}", shown.out);
+}
+
+#[test]
+fn a_key_that_protects_nothing_is_2() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("keys.json"), r#"{"keys":[{"kty":"oct","alg":"HS256","k":"c2hvcnQ"}]}"#).unwrap();
+    let ended = godwit(
+        dir.path(),
+        &serve(&[
+            "--set", "auth.jwks_file=keys.json", "--set", "auth.issuer=i", "--set", "auth.audience=a",
+            "--set", "auth.algorithm=HS256",
+        ]),
+    );
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("a secret of 5 bytes; at least 32 are needed"), "{}", ended.err);
+    assert!(!ended.err.contains("c2hvcnQ"));
+}
+
+#[test]
+fn development_mode_elsewhere_than_on_loopback_is_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = godwit(dir.path(), &["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("development mode listens on nothing else"), "{}", ended.err);
+}
+
+#[test]
+fn an_address_in_use_is_4() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for flag in ["--listen", "--ops-listen"] {
+        let mut arguments = serve(&[]);
+        let place = arguments.iter().position(|argument| *argument == flag).unwrap();
+        arguments[place + 1] = &address;
+        let ended = godwit(dir.path(), &arguments);
+        assert_eq!(ended.code, Some(4), "{}", ended.err);
+        assert!(ended.err.contains(&format!("{address} is in use")), "{}", ended.err);
+    }
+}
+
+#[test]
+fn refused_data_is_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("godwit-data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("layout"), "nothing that Godwit wrote").unwrap();
+    let ended = godwit(dir.path(), &serve(&[]));
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    assert!(ended.err.contains("layout"), "{}", ended.err);
+}
