@@ -274,7 +274,9 @@ impl World {
         &mut self,
         act: impl Fn(&mut TimelineRun, &mut Shared, &mut SmallRng) -> Result<(), String>,
     ) -> Result<(), String> {
-        let i = self.rng.random_range(0..self.timelines.len());
+        // Mostly the newest: older runs lag behind, as one does that was stopped and goes on.
+        let lag = if self.rng.random_bool(0.8) { self.timelines.len().saturating_sub(3) } else { 0 };
+        let i = self.rng.random_range(lag..self.timelines.len());
         let run = self.timelines.get_mut(i).ok_or("no run")?;
         act(run, &mut self.shared, &mut self.rng)
     }
