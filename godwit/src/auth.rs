@@ -71,9 +71,12 @@ fn usable(set: &JwkSet, algorithm: Algorithm) -> anyhow::Result<Vec<Named>> {
     let fitting = set.keys.iter().filter(|key| fits(key, algorithm));
     let keys: Result<Vec<Named>, _> =
         fitting.map(|key| Ok((key.common.key_id.clone(), DecodingKey::from_jwk(key)?))).collect();
-    let keys = keys.map_err(|error: jsonwebtoken::errors::Error| anyhow!("has a key that cannot be used: {error}"))?;
+    let keys =
+        keys.map_err(|error: jsonwebtoken::errors::Error| anyhow!("has a key that cannot be used: {error}"))?;
     if keys.is_empty() {
-        return Err(anyhow!("has no key for {algorithm:?}: set auth.algorithm to what the issuer signs with"));
+        return Err(anyhow!(
+            "has no key for {algorithm:?}: set auth.algorithm to what the issuer signs with"
+        ));
     }
     Ok(keys)
 }
@@ -129,7 +132,10 @@ fn weakness(key: &AlgorithmParameters) -> Option<String> {
 
 fn weak_secret(secret: &[u8]) -> Option<String> {
     if secret.len() < SECRET_BYTES_MIN {
-        return Some(format!("is a secret of {} bytes; at least {SECRET_BYTES_MIN} are needed", secret.len()));
+        return Some(format!(
+            "is a secret of {} bytes; at least {SECRET_BYTES_MIN} are needed",
+            secret.len()
+        ));
     }
     let text = String::from_utf8_lossy(secret).to_ascii_lowercase();
     if PLACEHOLDERS.iter().any(|word| text.contains(word)) {
@@ -160,7 +166,9 @@ mod tests {
         assert!(problem(b"this-is-my-super-secret-key-for-hs256-tokens").contains("placeholder"));
         let random: Vec<u8> = (0..32_u32).map(|i| u8::try_from(i * 37 % 251).unwrap()).collect();
         assert_eq!(usable(&secret(&random), Algorithm::HS256).unwrap().len(), 1);
-        assert!(usable(&secret(&random), Algorithm::EdDSA).unwrap_err().to_string().contains("no key for EdDSA"));
+        assert!(
+            usable(&secret(&random), Algorithm::EdDSA).unwrap_err().to_string().contains("no key for EdDSA")
+        );
     }
 
     #[test]
@@ -190,12 +198,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("keys.json");
         std::fs::write(&file, r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"#).unwrap();
-        let auth = Auth::Jwks {
-            file,
-            algorithm: "EdDSA".into(),
-            issuer: "i".into(),
-            audience: "a".into(),
-        };
+        let auth = Auth::Jwks { file, algorithm: "EdDSA".into(), issuer: "i".into(), audience: "a".into() };
         let failure = keys(&auth, dir.path()).map(|_| ()).unwrap_err();
         assert_eq!(failure.exit, Exit::Settings);
         assert!(failure.to_string().contains("is not a JWKS") && !failure.to_string().contains("c2VjcmV0"));

@@ -34,7 +34,9 @@ fn serve<'a>(more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn usage_is_2() {
     let dir = tempfile::tempdir().unwrap();
-    for arguments in [&[] as &[&str], &["dance"], &["serve", "--no-such-flag"], &["token"], &["serve", "--set", "x"]] {
+    for arguments in
+        [&[] as &[&str], &["dance"], &["serve", "--no-such-flag"], &["token"], &["serve", "--set", "x"]]
+    {
         assert_eq!(godwit(dir.path(), arguments).code, Some(2), "{arguments:?}");
     }
     let token = godwit(dir.path(), &["token", "--as", "ann"]);
@@ -61,7 +63,8 @@ fn help_lists_the_exit_codes_and_version_the_build() {
 #[test]
 fn wrong_settings_are_2_and_reported_together() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("godwit.toml"), "[conn]\nidel_timeout_ms = 1\n[node]\nname = 7\n").unwrap();
+    std::fs::write(dir.path().join("godwit.toml"), "[conn]\nidel_timeout_ms = 1\n[node]\nname = 7\n")
+        .unwrap();
     let variables = [("GODWIT_OPS__LISTEN", "nowhere")];
     for command in [&["config", "check", "--roles", "cook"] as &[&str], &["serve", "--roles", "cook"]] {
         let ended = godwit_with(dir.path(), command, &variables);
@@ -88,12 +91,19 @@ fn wrong_settings_are_2_and_reported_together() {
 #[test]
 fn a_key_that_protects_nothing_is_2() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("keys.json"), r#"{"keys":[{"kty":"oct","alg":"HS256","k":"c2hvcnQ"}]}"#).unwrap();
+    std::fs::write(dir.path().join("keys.json"), r#"{"keys":[{"kty":"oct","alg":"HS256","k":"c2hvcnQ"}]}"#)
+        .unwrap();
     let ended = godwit(
         dir.path(),
         &serve(&[
-            "--set", "auth.jwks_file=keys.json", "--set", "auth.issuer=i", "--set", "auth.audience=a",
-            "--set", "auth.algorithm=HS256",
+            "--set",
+            "auth.jwks_file=keys.json",
+            "--set",
+            "auth.issuer=i",
+            "--set",
+            "auth.audience=a",
+            "--set",
+            "auth.algorithm=HS256",
         ]),
     );
     assert_eq!(ended.code, Some(2), "{}", ended.err);

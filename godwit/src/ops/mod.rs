@@ -67,7 +67,10 @@ async fn ready(State(ops): State<Ops>) -> Response {
 
 async fn metrics(State(ops): State<Ops>) -> Response {
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &ops.registry.lock().unwrap_or_else(PoisonError::into_inner)) {
+    match prometheus_client::encoding::text::encode(
+        &mut text,
+        &ops.registry.lock().unwrap_or_else(PoisonError::into_inner),
+    ) {
         Ok(()) => answer("application/openmetrics-text; version=1.0.0; charset=utf-8", text),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -90,7 +93,11 @@ mod tests {
         register(&mut registry);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, Ops { health, registry: Arc::new(Mutex::new(registry)) }, std::future::pending()));
+        tokio::spawn(serve(
+            listener,
+            Ops { health, registry: Arc::new(Mutex::new(registry)) },
+            std::future::pending(),
+        ));
         address
     }
 

@@ -62,7 +62,8 @@ fn development(out: &mut String, settings: &Settings, partitions: Partitions, co
         "\n*** DEVELOPMENT MODE: anybody on this machine who reads {} can be any user. ***",
         client::development::find_key(&settings.node.data).display()
     );
-    let _ = writeln!(out, "*** For others, set auth.jwks_file, auth.issuer and auth.audience.              ***");
+    let _ =
+        writeln!(out, "*** For others, set auth.jwks_file, auth.issuer and auth.audience.              ***");
     let _ = writeln!(out, "The data has {messages} messages and {timelines} timelines partitions, for good.");
     if let Some(address) = conn {
         let program = Started::detect(std::env::var_os("CARGO").is_some(), std::env::args().next());

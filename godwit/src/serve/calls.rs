@@ -110,7 +110,12 @@ impl Remote {
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let from = turn % live.len().max(1);
-        live.iter().cycle().skip(from).take(live.len().min(NODES_TRIED_MAX)).map(|a| (*a).to_owned()).collect()
+        live.iter()
+            .cycle()
+            .skip(from)
+            .take(live.len().min(NODES_TRIED_MAX))
+            .map(|a| (*a).to_owned())
+            .collect()
     }
 }
 
@@ -134,7 +139,61 @@ impl Calls for CallService {
             return Err(Status::resource_exhausted("too many queries are waiting"));
         };
         let asked = tokio::time::timeout(ANSWER_WITHIN, outcome(&self.api, request.into_inner()));
-        let result = asked.await.map_err(|_| Status::deadline_exceeded("the store did not answer in time"))?;
+        let result =
+            asked.await.map_err(|_| Status::deadline_exceeded("the store did not answer in time"))?;
         Ok(Response::new(v1::LinkCallResult { result: Some(result) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::embedded;
+    use storage::log::Partitions;
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::transport::Server;
+
+    use super::*;
+
+    async fn api_node(dir: &std::path::Path) -> String {
+        let partitions = Partitions { messages: 1, timelines: 1 };
+        let data = embedded::open(dir, embedded::Options::new(partitions)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = Server::builder().add_service(CallService::server(Arc::new(Api::new(data.store()))));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        address
+    }
+
+    fn remote(addresses: &[&str]) -> Remote {
+        let mut table = NodeTable::default();
+        for (nonce, address) in (1..).zip(addresses) {
+            let api_address = (*address).to_owned();
+            let join = v1::Join { node: format!("n{nonce}"), nonce, api_address, ..Default::default() };
+            table.apply(nonce, &v1::NodeRecord { record: Some(v1::node_record::Record::Join(join)) });
+        }
+        Remote::new(watch::channel(Arc::new(table)).1)
+    }
+
+    async fn code(remote: &Remote) -> Option<Code> {
+        let call = v1::Call { method: "godwit.v1.No/Such".into(), ..Default::default() };
+        let asked = v1::LinkCall { user: "ann".into(), device: "phone".into(), call: Some(call) };
+        match remote.ask(asked).await {
+            Outcome::Error(error) => Code::from_number(error.code),
+            Outcome::Ok(_) => None,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_query_finds_a_node_that_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = api_node(dir.path()).await;
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+        assert_eq!(code(&remote(&[])).await, Some(Code::Unavailable));
+        assert_eq!(code(&remote(&[&gone])).await, Some(Code::Unavailable));
+        let both = remote(&[&gone, &address]);
+        for _ in 0..4 {
+            assert_eq!(code(&both).await, Some(Code::UnknownMethod), "whichever is asked first");
+        }
     }
 }

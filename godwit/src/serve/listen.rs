@@ -23,7 +23,10 @@ const STREAMS_MAX: u32 = 8192;
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 
 /// A listener on an address, with the address that the system made of it.
-pub(super) async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+pub(super) async fn bind(
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), Failure> {
     let bound = TcpListener::bind(address).await.and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
@@ -34,10 +37,14 @@ pub(super) async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpL
 /// A failed bind as the process's end.
 pub(super) fn failure(key: &'static str, address: SocketAddr, error: io::Error) -> Failure {
     let what = match error.kind() {
-        io::ErrorKind::AddrInUse => format!("{key}: {address} is in use by another process; choose another port"),
+        io::ErrorKind::AddrInUse => {
+            format!("{key}: {address} is in use by another process; choose another port")
+        }
         io::ErrorKind::AddrNotAvailable => format!("{key}: {address} is not an address of this machine"),
         io::ErrorKind::PermissionDenied => format!("{key}: {address} needs rights that this process lacks"),
-        _ => return Failure::from(anyhow::Error::new(error).context(format!("{key}: listening on {address}"))),
+        _ => {
+            return Failure::from(anyhow::Error::new(error).context(format!("{key}: listening on {address}")));
+        }
     };
     Failure::new(Exit::Address, anyhow::Error::new(error).context(what))
 }

@@ -44,7 +44,8 @@ const CALLS_WAITING_MAX: usize = 1024;
 /// Runs a server until a signal ends it.
 pub(crate) async fn run(settings: Settings, ports_file: Option<PathBuf>) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let interrupted = |name: &str| Failure::new(Exit::Interrupted, anyhow::anyhow!("{name} before it was ready"));
+    let interrupted =
+        |name: &str| Failure::new(Exit::Interrupted, anyhow::anyhow!("{name} before it was ready"));
     let server = tokio::select! {
         server = Box::pin(Server::start(&settings)) => server?,
         name = signals.next() => return Err(interrupted(name)),
@@ -103,7 +104,8 @@ impl Server {
 
         let (ops_listener, address) = listen::bind("ops.listen", settings.ops_listen).await?;
         listening.ops = Some(address);
-        let (stop_ops, ops) = start_ops(ops_listener, Ops { health: health.clone(), registry: registry.clone() });
+        let (stop_ops, ops) =
+            start_ops(ops_listener, Ops { health: health.clone(), registry: registry.clone() });
 
         let storage = storage::open(settings, &registry).await?;
         let partitions = storage.log.partitions();
@@ -217,7 +219,8 @@ fn start_conn(
     calls: mpsc::Sender<conn::CallRequest>,
     registry: &Mutex<Registry>,
 ) -> Result<Arc<conn::Node>, Failure> {
-    let started = conn::Node::start(settings.conn.clone(), storage.log.clone(), keys, calls, &mut lock(registry));
+    let started =
+        conn::Node::start(settings.conn.clone(), storage.log.clone(), keys, calls, &mut lock(registry));
     started.map(Arc::new).map_err(|error| match error {
         StartError::Listen { address, cause } => listen::failure("conn.listen", address, cause),
         StartError::Config(_) => Failure::new(Exit::Settings, error),

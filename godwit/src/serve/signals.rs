@@ -32,7 +32,11 @@ impl Signals {
     /// log at the next start.
     pub(super) async fn abort_on_next(mut self) {
         let name = self.next().await;
-        tracing::warn!(signal = name, code = Exit::Interrupted as u8, "a second signal: the process ends at once");
+        tracing::warn!(
+            signal = name,
+            code = Exit::Interrupted as u8,
+            "a second signal: the process ends at once"
+        );
         std::process::exit(i32::from(Exit::Interrupted as u8));
     }
 }

@@ -30,11 +30,15 @@ pub(super) async fn open(settings: &Settings, registry: &Mutex<Registry>) -> Res
             let opening = tokio::task::spawn_blocking(move || open_embedded(&dir, options));
             let embedded = opening.await.context("opening the data")??;
             let storage = Storage { log: embedded.log(), store: embedded.store() };
-            registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(Box::new(Depth(embedded)));
+            registry
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .register_collector(Box::new(Depth(embedded)));
             Ok(storage)
         }
         settings::Storage::Remote { .. } => {
-            let missing = anyhow!("this build has embedded storage only: leave storage.log and storage.store out");
+            let missing =
+                anyhow!("this build has embedded storage only: leave storage.log and storage.store out");
             Err(Failure::new(Exit::Settings, missing))
         }
     }

@@ -166,10 +166,7 @@ impl Reader<'_> {
             match (file.is_empty(), text.is_empty()) {
                 (false, true) => self.mistake(key, "is needed with auth.jwks_file"),
                 (true, false) => {
-                    self.mistake(
-                        key,
-                        "does nothing without auth.jwks_file: give that too, or take this out",
-                    );
+                    self.mistake(key, "does nothing without auth.jwks_file: give that too, or take this out");
                 }
                 _ => {}
             }

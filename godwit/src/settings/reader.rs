@@ -25,8 +25,11 @@ impl Reader<'_> {
     /// without the section.
     pub(crate) fn mistakes_of(&mut self, section: &str, texts: Vec<String>) {
         for text in texts {
-            let named = |name: &&str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *name);
-            let names = SETTINGS.iter().filter(|s| table::section(s.key) == section).map(|s| table::name(s.key));
+            let named = |name: &&str| {
+                text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *name)
+            };
+            let names =
+                SETTINGS.iter().filter(|s| table::section(s.key) == section).map(|s| table::name(s.key));
             let key = names.clone().filter(named).map(|name| format!("{section}.{name}"));
             let key = key.max_by_key(|key| self.is_set(key)).unwrap_or_else(|| section.to_owned());
             self.mistake(&key, text);

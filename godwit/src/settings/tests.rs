@@ -26,7 +26,8 @@ fn problems(sources: &Sources) -> Vec<String> {
 
 #[test]
 fn a_later_source_wins() {
-    let (_dir, mut sources) = file("[node]\nname = \"file\"\n[conn]\nlinger_ms = 1\n[api]\naddress = \"file:1\"\n");
+    let (_dir, mut sources) =
+        file("[node]\nname = \"file\"\n[conn]\nlinger_ms = 1\n[api]\naddress = \"file:1\"\n");
     sources.variables = vec![pair("GODWIT_NODE__NAME", "variable"), pair("GODWIT_CONN__LINGER_MS", "2")];
     sources.flags = vec![flag("--name", "node.name", "flag")];
     let (effective, mistakes) = layers::read(&sources);
@@ -87,7 +88,10 @@ fn the_documentation_parses_back_to_the_built_in_values() {
     assert_eq!(format!("{:?}", load(&sources).unwrap()), format!("{built_in:?}"));
     let conn = conn::Config { node: "godwit".into(), ..conn::Config::default() };
     assert_eq!(format!("{:?}", built_in.conn), format!("{conn:?}"));
-    assert_eq!(built_in.logic, logic::Config { settings: built_in.logic.settings.clone(), ..logic::Config::new("godwit") });
+    assert_eq!(
+        built_in.logic,
+        logic::Config { settings: built_in.logic.settings.clone(), ..logic::Config::new("godwit") }
+    );
 }
 
 #[test]
