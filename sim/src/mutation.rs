@@ -17,8 +17,6 @@ pub enum Mutation {
     NoTerm,
     /// A push that does not fit leaves no mark.
     NoMark,
-    /// A frame for a link that is gone is not answered by its sign-off.
-    NoStale,
     /// A confirmed link that the state does not know is not kicked.
     NoKick,
     /// A control frame that does not fit leaves the stream as it is.
@@ -29,7 +27,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every one of them.
-    pub const ALL: [Mutation; 11] = [
+    pub const ALL: [Mutation; 10] = [
         Mutation::NoPrev,
         Mutation::RowsNoPrefix,
         Mutation::CheckpointAhead,
@@ -37,7 +35,6 @@ impl Mutation {
         Mutation::NoRoster,
         Mutation::NoTerm,
         Mutation::NoMark,
-        Mutation::NoStale,
         Mutation::NoKick,
         Mutation::NoBreak,
         Mutation::NoDeadline,

@@ -259,7 +259,6 @@ impl Node {
                 }
                 Some(key) => self.deliver(shared, key, &down, rng),
                 None if matches!(down, v1::down::Down::Kick(_)) => {}
-                None if shared.mutation == Some(Mutation::NoStale) => {}
                 None => {
                     let record = self.rules.session_end(number, "");
                     self.append(shared, 0, (Topic::Timelines, partition), record, Appended::End, rng);

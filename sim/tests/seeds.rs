@@ -45,6 +45,7 @@ fn no_seed_finds_a_violation() {
 fn every_defect_is_found() {
     for mutation in Mutation::ALL {
         let found = first_failure(0, 3_000, Some(mutation));
+        println!("{mutation:?}: {found:?}");
         assert!(found.is_some(), "{mutation:?} was not found in 3,000 seeds");
     }
 }
