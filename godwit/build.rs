@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    fact("COMMIT", commit());
-    fact("RUSTC", run(&std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into()), &["--version"]));
-    fact("TARGET", std::env::var("TARGET").ok());
-    fact("PROFILE", std::env::var("PROFILE").ok());
+    fact("COMMIT", commit().as_deref());
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    fact("RUSTC", run(&rustc, &["--version"]).as_deref());
+    fact("TARGET", std::env::var("TARGET").ok().as_deref());
+    fact("PROFILE", std::env::var("PROFILE").ok().as_deref());
     println!("cargo:rerun-if-changed=build.rs");
     // Changes with every commit and checkout; where it is missing, naming it would mean a rebuild each time.
     let head = Path::new("../.git/logs/HEAD");
@@ -16,8 +17,8 @@ fn main() {
     }
 }
 
-fn fact(name: &str, value: Option<String>) {
-    println!("cargo:rustc-env=GODWIT_BUILD_{name}={}", value.as_deref().unwrap_or("unknown"));
+fn fact(name: &str, value: Option<&str>) {
+    println!("cargo:rustc-env=GODWIT_BUILD_{name}={}", value.unwrap_or("unknown"));
 }
 
 fn commit() -> Option<String> {

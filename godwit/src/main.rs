@@ -48,14 +48,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Chat(arguments) => chat::run(arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Config(ConfigCommand::Check(arguments)) => {
-            settings::load(&sources(arguments)).map_err(mistaken)?;
+            settings::load(&sources(arguments)).map_err(|mistakes| mistaken(&mistakes))?;
             println!("the settings are valid");
             Ok(())
         }
         Command::Config(ConfigCommand::Show(arguments)) => {
             let (text, mistakes) = settings::effective_toml(&sources(arguments));
             print!("{text}");
-            if mistakes.is_empty() { Ok(()) } else { Err(mistaken(mistakes)) }
+            if mistakes.is_empty() { Ok(()) } else { Err(mistaken(&mistakes)) }
         }
         Command::Config(ConfigCommand::Default) => {
             print!("{}", settings::default_toml());
@@ -65,7 +65,7 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn run_server(arguments: ServeArguments) -> Result<(), Failure> {
-    let settings = settings::load(&sources(arguments.settings)).map_err(mistaken)?;
+    let settings = settings::load(&sources(arguments.settings)).map_err(|mistakes| mistaken(&mistakes))?;
     logs::start(&settings.logs);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(serve::run(settings, arguments.ports_file));
@@ -81,7 +81,7 @@ fn sources(arguments: SettingsArguments) -> Sources {
     )
 }
 
-fn mistaken(mistakes: Vec<Mistake>) -> Failure {
+fn mistaken(mistakes: &[Mistake]) -> Failure {
     let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
     let count = lines.len();
     let noun = if count == 1 { "mistake" } else { "mistakes" };

@@ -43,7 +43,9 @@ pub(super) fn failure(key: &'static str, address: SocketAddr, error: io::Error) 
         io::ErrorKind::AddrNotAvailable => format!("{key}: {address} is not an address of this machine"),
         io::ErrorKind::PermissionDenied => format!("{key}: {address} needs rights that this process lacks"),
         _ => {
-            return Failure::from(anyhow::Error::new(error).context(format!("{key}: listening on {address}")));
+            return Failure::from(
+                anyhow::Error::new(error).context(format!("{key}: listening on {address}")),
+            );
         }
     };
     Failure::new(Exit::Address, anyhow::Error::new(error).context(what))

@@ -130,7 +130,7 @@ impl Reader<'_> {
         if let Some(dir) = url.strip_prefix("embedded:").filter(|dir| !dir.is_empty()) {
             return Some(PathBuf::from(dir));
         }
-        if !url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()) {
+        if url.strip_prefix(scheme).is_none_or(str::is_empty) {
             self.mistake(
                 key,
                 format!(

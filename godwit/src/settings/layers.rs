@@ -80,7 +80,7 @@ pub(crate) fn read(sources: &Sources) -> (BTreeMap<&'static str, Effective>, Vec
 fn effective(figment: &Figment, setting: &Setting) -> Effective {
     let value = figment.find_value(setting.key).expect("every setting has a built-in value");
     let origin = figment.get_metadata(value.tag()).map_or(BUILT_IN.into(), |m| m.name.to_string());
-    let value = setting.kind.from_toml(&value).expect("layers hold only values that were checked");
+    let value = setting.kind.read_toml(&value).expect("layers hold only values that were checked");
     Effective { value, origin }
 }
 
@@ -163,7 +163,7 @@ fn file_section(
         let place = format!("{origin}:{key}");
         match table::find(&key) {
             None => mistakes.push(unknown(place, &key)),
-            Some(setting) => match setting.kind.from_toml(value) {
+            Some(setting) => match setting.kind.read_toml(value) {
                 Ok(parsed) => values.push((setting.key, parsed)),
                 Err(valid) => mistakes.push(wrong(place, &shown(value), &valid)),
             },
@@ -203,7 +203,7 @@ fn text_layer(origin: String, key: &str, text: &str, mistakes: &mut Vec<Mistake>
         mistakes.push(unknown(origin, key));
         return None;
     };
-    match setting.kind.from_text(text) {
+    match setting.kind.read_text(text) {
         Ok(parsed) => Some(Layer { origin, values: vec![(setting.key, parsed)] }),
         Err(valid) => {
             mistakes.push(wrong(origin, &format!("{text:?}"), &valid));

@@ -75,7 +75,7 @@ pub(super) fn logic(read: &mut Reader<'_>, policy: &v1::Settings) -> logic::Conf
         stream_marks_max: read.size("logic.stream_marks_max"),
         syncs_waiting_max: read.size("logic.syncs_waiting_max"),
         sync_pages_max: read.size("logic.sync_pages_max"),
-        settings: policy.clone(),
+        settings: *policy,
     };
     let mistakes = logic::Config { node: "named".into(), ..config.clone() }.mistakes();
     read.mistakes_of("logic", mistakes);

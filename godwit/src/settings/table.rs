@@ -21,7 +21,7 @@ pub(crate) struct Setting {
 impl Setting {
     /// The built-in value.
     pub(crate) fn built_in(&self) -> Parsed {
-        self.kind.from_text(self.default).expect("a test reads every built-in value")
+        self.kind.read_text(self.default).expect("a test reads every built-in value")
     }
 }
 

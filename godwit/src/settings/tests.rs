@@ -90,7 +90,7 @@ fn the_documentation_parses_back_to_the_built_in_values() {
     assert_eq!(format!("{:?}", built_in.conn), format!("{conn:?}"));
     assert_eq!(
         built_in.logic,
-        logic::Config { settings: built_in.logic.settings.clone(), ..logic::Config::new("godwit") }
+        logic::Config { settings: built_in.logic.settings, ..logic::Config::new("godwit") }
     );
 }
 

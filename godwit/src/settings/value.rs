@@ -33,7 +33,7 @@ pub(crate) enum Parsed {
 
 impl Kind {
     /// Reads what stood in the environment or on the command line.
-    pub(crate) fn from_text(self, text: &str) -> Result<Parsed, String> {
+    pub(crate) fn read_text(self, text: &str) -> Result<Parsed, String> {
         let text = text.trim();
         match self {
             Kind::Bool => text.parse().map(Parsed::Bool).map_err(|_| self.valid()),
@@ -41,14 +41,14 @@ impl Kind {
                 let number = text.replace('_', "").parse().map_err(|_| self.valid())?;
                 self.in_range(number)
             }
-            Kind::Text | Kind::Listen | Kind::Choice(_) => self.from_word(text),
+            Kind::Text | Kind::Listen | Kind::Choice(_) => self.read_word(text),
             Kind::Choices(_) => self
-                .from_words(text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect()),
+                .read_words(text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect()),
         }
     }
 
     /// Reads what stood in a TOML file.
-    pub(crate) fn from_toml(self, value: &Value) -> Result<Parsed, String> {
+    pub(crate) fn read_toml(self, value: &Value) -> Result<Parsed, String> {
         match (self, value) {
             (Kind::Bool, Value::Bool(_, given)) => Ok(Parsed::Bool(*given)),
             (Kind::Number { .. }, Value::Num(_, given)) => {
@@ -57,12 +57,12 @@ impl Kind {
                 self.in_range(number.ok_or_else(|| self.valid())?)
             }
             (Kind::Text | Kind::Listen | Kind::Choice(_), Value::String(_, text)) => {
-                self.from_word(text.trim())
+                self.read_word(text.trim())
             }
             (Kind::Choices(_), Value::Array(_, items)) => {
                 let words: Option<Vec<String>> =
                     items.iter().map(|i| i.as_str().map(str::to_owned)).collect();
-                self.from_words(words.ok_or_else(|| self.valid())?)
+                self.read_words(words.ok_or_else(|| self.valid())?)
             }
             _ => Err(self.valid()),
         }
@@ -88,7 +88,7 @@ impl Kind {
         }
     }
 
-    fn from_word(self, text: &str) -> Result<Parsed, String> {
+    fn read_word(self, text: &str) -> Result<Parsed, String> {
         match self {
             Kind::Listen => text.parse().map(Parsed::Listen).map_err(|_| self.valid()),
             Kind::Choice(words) if !words.contains(&text) => Err(self.valid()),
@@ -96,7 +96,7 @@ impl Kind {
         }
     }
 
-    fn from_words(self, given: Vec<String>) -> Result<Parsed, String> {
+    fn read_words(self, given: Vec<String>) -> Result<Parsed, String> {
         let Kind::Choices(words) = self else { return Err(self.valid()) };
         let known = given.iter().all(|word| words.contains(&word.as_str()));
         if known && !given.is_empty() { Ok(Parsed::List(given)) } else { Err(self.valid()) }
@@ -137,25 +137,25 @@ mod tests {
     #[test]
     fn text_becomes_what_is_asked_for() {
         let number = Kind::Number { min: 1, max: 10 };
-        assert_eq!(number.from_text(" 1_0 "), Ok(Parsed::Number(10)));
-        assert_eq!(number.from_text("11"), Err("a whole number from 1 to 10".into()));
-        assert!(number.from_text("-1").is_err());
-        assert_eq!(Kind::Bool.from_text("true"), Ok(Parsed::Bool(true)));
-        assert!(Kind::Bool.from_text("yes").is_err());
+        assert_eq!(number.read_text(" 1_0 "), Ok(Parsed::Number(10)));
+        assert_eq!(number.read_text("11"), Err("a whole number from 1 to 10".into()));
+        assert!(number.read_text("-1").is_err());
+        assert_eq!(Kind::Bool.read_text("true"), Ok(Parsed::Bool(true)));
+        assert!(Kind::Bool.read_text("yes").is_err());
         assert_eq!(
-            Kind::Choices(&["a", "b"]).from_text("b, a"),
+            Kind::Choices(&["a", "b"]).read_text("b, a"),
             Ok(Parsed::List(vec!["b".into(), "a".into()]))
         );
-        assert!(Kind::Choices(&["a"]).from_text("").is_err());
-        assert!(Kind::Listen.from_text("localhost:1").is_err());
+        assert!(Kind::Choices(&["a"]).read_text("").is_err());
+        assert!(Kind::Listen.read_text("localhost:1").is_err());
     }
 
     #[test]
     fn toml_keeps_its_types() {
-        assert!(Kind::Text.from_toml(&Value::from(7)).is_err());
-        assert!(Kind::Number { min: 0, max: 9 }.from_toml(&Value::from("7")).is_err());
-        assert!(Kind::Number { min: 0, max: 9 }.from_toml(&Value::from(-1)).is_err());
-        assert_eq!(Kind::Number { min: 0, max: 9 }.from_toml(&Value::from(7_i64)), Ok(Parsed::Number(7)));
-        assert_eq!(Kind::Choice(&["a"]).from_toml(&Value::from("a")), Ok(Parsed::Text("a".into())));
+        assert!(Kind::Text.read_toml(&Value::from(7)).is_err());
+        assert!(Kind::Number { min: 0, max: 9 }.read_toml(&Value::from("7")).is_err());
+        assert!(Kind::Number { min: 0, max: 9 }.read_toml(&Value::from(-1)).is_err());
+        assert_eq!(Kind::Number { min: 0, max: 9 }.read_toml(&Value::from(7_i64)), Ok(Parsed::Number(7)));
+        assert_eq!(Kind::Choice(&["a"]).read_toml(&Value::from("a")), Ok(Parsed::Text("a".into())));
     }
 }
