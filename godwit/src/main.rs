@@ -12,6 +12,7 @@ mod settings;
 mod token;
 mod version;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,10 +37,24 @@ fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("godwit: {failure}");
+            report(&failure);
             failure.exit.code()
         }
     }
+}
+
+/// As a log line where there is a log, so that whoever collects lines can read this one too.
+fn report(failure: &Failure) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!(code = failure.exit as u8, error = %failure, "the process ends");
+    } else {
+        eprintln!("godwit: {failure}");
+    }
+}
+
+/// To standard output; whoever closed it does not want to know.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn run(command: Command) -> Result<(), Failure> {
@@ -49,16 +64,16 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token(arguments) => token::run(&arguments),
         Command::Config(ConfigCommand::Check(arguments)) => {
             settings::load(&sources(arguments)).map_err(|mistakes| mistaken(&mistakes))?;
-            println!("the settings are valid");
+            say("the settings are valid\n");
             Ok(())
         }
         Command::Config(ConfigCommand::Show(arguments)) => {
             let (text, mistakes) = settings::effective_toml(&sources(arguments));
-            print!("{text}");
+            say(&text);
             if mistakes.is_empty() { Ok(()) } else { Err(mistaken(&mistakes)) }
         }
         Command::Config(ConfigCommand::Default) => {
-            print!("{}", settings::default_toml());
+            say(&settings::default_toml());
             Ok(())
         }
     }

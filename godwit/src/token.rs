@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &TokenArguments) -> Result<(), Failure> {
     let key = Key::read(&path)
         .context("no key to sign with; `godwit serve` makes one in its data directory in development mode")
         .map_err(|error| Failure::new(Exit::Settings, error))?;
-    println!("{}", key.token(&arguments.user, &arguments.device, arguments.life));
+    crate::say(&format!("{}\n", key.token(&arguments.user, &arguments.device, arguments.life)));
     Ok(())
 }
 

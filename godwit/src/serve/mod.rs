@@ -51,23 +51,13 @@ pub(crate) async fn run(settings: Settings, ports_file: Option<PathBuf>) -> Resu
         name = signals.next() => return Err(interrupted(name)),
     };
     let ended = tokio::select! {
-        () = server.ready() => {
-            if let Some(file) = &ports_file {
-                write_ports(file, &server.listening)?;
-            }
-            print!("{}", banner::text(&settings, server.partitions, &server.listening));
-            tracing::info!(node = settings.node.name, "ready");
-            tokio::select! {
-                name = signals.next() => Ok(name),
-                failure = lease::replaced(server.nodes.lease()) => Err(failure),
-            }
-        }
         name = signals.next() => Ok(name),
         failure = lease::replaced(server.nodes.lease()) => Err(failure),
+        failure = server.announce(&settings, ports_file.as_deref()) => Err(failure),
     };
     match &ended {
         Ok(signal) => tracing::info!(signal, "draining"),
-        Err(failure) => tracing::error!(code = failure.exit as u8, error = %failure, "stopping"),
+        Err(_) => tracing::info!("stopping"),
     }
     tokio::spawn(signals.abort_on_next());
     server.stop().await;
@@ -164,6 +154,17 @@ impl Server {
         }
         let _ = self.stop_ops.send(());
         let _ = self.ops.await;
+    }
+
+    /// Waits until the process is ready and says so. Returns only if it cannot.
+    async fn announce(&self, settings: &Settings, ports_file: Option<&Path>) -> Failure {
+        self.ready().await;
+        if let Some(Err(failure)) = ports_file.map(|file| write_ports(file, &self.listening)) {
+            return failure;
+        }
+        crate::say(&banner::text(settings, self.partitions, &self.listening));
+        tracing::info!(node = settings.node.name, "ready");
+        std::future::pending().await
     }
 
     /// Waits until nothing keeps the process from being ready; says what does if that takes long.
