@@ -28,6 +28,8 @@ pub(crate) struct Judge {
     /// The device's own messages, and the peer's, by index.
     own: Dense,
     received: Dense,
+    /// What was known when the device last asked for a head.
+    asked: u64,
     /// Up to where the second reading of the timeline has come; none in the first.
     reread: Option<u64>,
     violations: Violations,
@@ -53,6 +55,7 @@ impl Judge {
             no: 0,
             own: Dense::default(),
             received: Dense::default(),
+            asked: 0,
             reread: None,
             violations: Violations::default(),
         }
@@ -73,9 +76,14 @@ impl Judge {
         }
     }
 
-    /// A head that the server told.
+    /// The device asks the server for a head, by a sign-in or a sync.
+    pub(crate) fn asks(&mut self) {
+        self.asked = self.known();
+    }
+
+    /// The head that it was answered: not below what was known when it asked. (A push may overtake the answer.)
     pub(crate) fn head(&mut self, head: u64) {
-        self.violations.head_back += u64::from(head < self.known());
+        self.violations.head_back += u64::from(head < self.asked);
     }
 
     /// A send that the server turned down for good.
@@ -323,6 +331,7 @@ mod tests {
         assert_eq!(judge.finish(0, &Dense::default(), &judge).seq_holes, 1);
         judge.entries(&journal[5..], |_| {});
         assert!(judge.is_reread());
+        judge.asks();
         judge.head(2 * SENT);
         assert!(!judge.finish(0, &Dense::default(), &judge).any());
         judge.head(2 * SENT - 1);

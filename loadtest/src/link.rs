@@ -246,8 +246,10 @@ impl Link {
         while self.output.len() < OUT_BYTES_MAX
             && let Some(frame) = self.device.poll_frame(now.millis())
         {
-            if matches!(frame.frame, Some(v1::client_frame::Frame::Ping(_))) {
-                seen(Seen::Pinged);
+            match &frame.frame {
+                Some(v1::client_frame::Frame::Ping(_)) => seen(Seen::Pinged),
+                Some(v1::client_frame::Frame::SignIn(_) | v1::client_frame::Frame::Sync(_)) => self.judge.asks(),
+                _ => {}
             }
             frame::encode(&frame, &mut self.output);
             moved = true;
@@ -310,7 +312,7 @@ impl Link {
             _ => return,
         };
         self.judge.entries(entries, |fresh| seen(Seen::Message(fresh)));
-        // A hint may be older than a push that overtook it; a sign-in and a page may not.
+        // A hint answers nothing, and may be older than a push that overtook it.
         if let Some(head) = head.filter(|_| !matches!(frame.frame, Some(Frame::SyncHint(_)))) {
             self.judge.head(head);
         }
