@@ -1,26 +1,30 @@
-//! Finds the `godwit` under test, built from the sources as they are.
+//! Finds the programs under test, built from the sources as they are.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The executable: `GODWIT_BIN` if set, otherwise built now, in the profile of the test.
+/// `godwit`: `GODWIT_BIN` if set, otherwise built now, in the profile of the test.
 pub fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| std::env::var_os("GODWIT_BIN").map_or_else(build, PathBuf::from))
+    BINARY.get_or_init(|| std::env::var_os("GODWIT_BIN").map_or_else(|| build("godwit"), PathBuf::from))
 }
 
-fn build() -> PathBuf {
+/// `loadtest`: `LOADTEST_BIN` if set, otherwise built now, in the profile of the test.
+pub fn loadtest() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| std::env::var_os("LOADTEST_BIN").map_or_else(|| build("loadtest"), PathBuf::from))
+}
+
+fn build(package: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile_dir = test.ancestors().nth(2).unwrap();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build
-        .args(["build", "--quiet", "--package", "godwit", "--target-dir"])
-        .arg(profile_dir.parent().unwrap());
+    build.args(["build", "--quiet", "--package", package, "--target-dir"]).arg(profile_dir.parent().unwrap());
     if profile_dir.ends_with("release") {
         build.arg("--release");
     }
-    assert!(build.status().unwrap().success(), "godwit does not build");
-    profile_dir.join("godwit")
+    assert!(build.status().unwrap().success(), "{package} does not build");
+    profile_dir.join(package)
 }

@@ -14,14 +14,16 @@ mod binary;
 mod book;
 mod chat;
 mod http;
+mod load;
 mod process;
 mod server;
 mod wait;
 
-pub use binary::binary;
+pub use binary::{binary, loadtest};
 pub use book::sentences;
 pub use chat::{Chat, texts};
 pub use http::get;
+pub use load::{Load, Run};
 pub use process::Process;
 pub use server::{Ports, Server};
 pub use wait::{DEADLINE, within};

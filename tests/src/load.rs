@@ -1,0 +1,62 @@
+//! A `loadtest send` under test: the harness loads the servers and judges every timeline, while the test does
+//! to the servers what it likes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::binary::loadtest;
+use crate::process::Process;
+use crate::server::Server;
+
+/// What is loaded, and how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Links; two make a pair.
+    pub links: u32,
+    /// Messages a second.
+    pub rate: u32,
+    /// For how long.
+    pub duration: Duration,
+}
+
+/// A run of the harness. Dropping it kills it.
+pub struct Run {
+    process: Process,
+    dir: PathBuf,
+    load: Load,
+}
+
+impl Run {
+    /// Starts the harness against the conn servers among `servers`, with the development key in `data`.
+    #[must_use]
+    pub fn start(dir: &Path, data: &Path, servers: &[&Server], load: Load) -> Self {
+        let addresses: Vec<String> =
+            servers.iter().filter_map(|s| s.ports().conn).map(|a| a.to_string()).collect();
+        let ops: Vec<String> = servers.iter().filter_map(|s| s.ports().ops).map(|a| a.to_string()).collect();
+        let log = File::create(dir.join("loadtest.log")).unwrap();
+        let mut command = Command::new(loadtest());
+        command.args(["send", "--server", &addresses.join(","), "--ops", &ops.join(",")]);
+        command.arg("--links").arg(load.links.to_string()).arg("--rate").arg(load.rate.to_string());
+        command.arg("--duration").arg(format!("{}s", load.duration.as_secs())).args(["--drain", "120s"]);
+        command.arg("--json").arg(dir.join("loadtest.json")).arg("--key").arg(data.join("dev-key.pem"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        Self { process: Process::new(command.spawn().unwrap()), dir: dir.to_owned(), load }
+    }
+
+    /// Waits for the verdict.
+    ///
+    /// # Panics
+    /// It is not "pass", or does not come; what the harness said is printed.
+    #[must_use]
+    pub fn passes(mut self) -> Value {
+        let status = self.process.wait(self.load.duration + Duration::from_secs(240));
+        let said = std::fs::read_to_string(self.dir.join("loadtest.log")).unwrap_or_default();
+        println!("{said}");
+        assert_eq!(status.code(), Some(0), "{said}");
+        serde_json::from_slice(&std::fs::read(self.dir.join("loadtest.json")).unwrap()).unwrap()
+    }
+}
