@@ -1,0 +1,188 @@
+//! The one idempotent producer that all handles of an open log share, and the thread that serves its
+//! outcomes. A fatal error kills it for good; the log makes a new one for handles made later.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
+};
+
+use super::context;
+use super::outlet::{Ending, Outlet};
+use super::wake::Wake;
+use crate::log::{Append, AppendError, LogError, Partition, Tag};
+
+/// The serving thread wakes on its own this often; everything else wakes it at once.
+const IDLE: Duration = Duration::from_secs(1);
+
+pub(super) struct Engine {
+    producer: Arc<BaseProducer<Outcomes>>,
+    thread: Thread,
+}
+
+impl Engine {
+    pub(super) fn new(config: &ClientConfig) -> Result<Arc<Self>, LogError> {
+        let failed = |cause: String| LogError::Failed(format!("the producer cannot be set up: {cause}"));
+        let made = BaseProducer::from_config_and_context(config, Outcomes::default());
+        let producer = Arc::new(made.map_err(|error| failed(error.to_string()))?);
+        let served = producer.clone();
+        let thread = thread::Builder::new().name("kafka-outcomes".into()).spawn(move || serve(&served));
+        let thread = thread.map_err(|error| failed(error.to_string()))?.thread().clone();
+        Ok(Arc::new(Self { producer, thread }))
+    }
+
+    /// Whether it will never append again.
+    pub(super) fn is_dead(&self) -> bool {
+        self.producer.context().dead.load(Ordering::Acquire)
+    }
+
+    /// Queues a record for which the outlet has room.
+    pub(super) fn append(
+        &self,
+        topic: &str,
+        partition: Partition,
+        record: &[u8],
+        tag: Tag,
+        outlet: &Arc<Outlet>,
+    ) -> Append {
+        if self.is_dead() {
+            return Append::Refused;
+        }
+        let Ok(partition) = i32::try_from(partition) else { return self.reject(tag, outlet) };
+        let pending = Box::new(Pending { outlet: outlet.clone(), tag });
+        let record: BaseRecord<'_, (), [u8], _> =
+            BaseRecord::with_opaque_to(topic, pending).partition(partition).payload(record);
+        match self.producer.send(record) {
+            Ok(()) => Append::Queued,
+            Err((error, _)) if ending(error.rdkafka_error_code()) == AppendError::Rejected => {
+                self.reject(tag, outlet)
+            }
+            Err(_) => Append::Refused,
+        }
+    }
+
+    /// Takes a record only to report that the log cannot take it: refusing it would have it tried again.
+    pub(super) fn reject(&self, tag: Tag, outlet: &Arc<Outlet>) -> Append {
+        self.producer.context().note(outlet, tag, Err(AppendError::Rejected));
+        self.thread.unpark();
+        Append::Queued
+    }
+}
+
+impl Drop for Engine {
+    /// The thread abandons what is queued, and ends.
+    fn drop(&mut self) {
+        self.producer.context().stop.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+/// Whose a record is, while it is on its way.
+struct Pending {
+    outlet: Arc<Outlet>,
+    tag: Tag,
+}
+
+/// What happened to records, until the outlets are told.
+#[derive(Default)]
+struct Outcomes {
+    /// Those that have something to tell.
+    noted: Mutex<Vec<Arc<Outlet>>>,
+    /// Counts whatever the library says.
+    events: AtomicU64,
+    dead: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Outcomes {
+    fn note(&self, outlet: &Arc<Outlet>, tag: Tag, ending: Ending) {
+        if outlet.note(tag, ending) {
+            self.lock().push(outlet.clone());
+        }
+    }
+
+    fn tell(&self) {
+        let noted = std::mem::take(&mut *self.lock());
+        noted.iter().for_each(|outlet| outlet.tell());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Outlet>>> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Outcomes {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        context::log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            tracing::error!(reason, "the kafka producer is dead");
+            self.dead.store(true, Ordering::Release);
+        } else {
+            tracing::debug!(%error, reason, "kafka producer");
+        }
+    }
+}
+
+impl ProducerContext for Outcomes {
+    type DeliveryOpaque = Box<Pending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        let ended = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(ending(error.rdkafka_error_code())),
+        };
+        self.note(&pending.outlet, pending.tag, ended);
+    }
+}
+
+/// Serves outcomes until the engine is dropped. It holds the producer last, so that nobody else waits
+/// for its end.
+fn serve(producer: &Arc<BaseProducer<Outcomes>>) {
+    let outcomes = producer.context().clone();
+    let wake = Wake::new(&**producer);
+    let mut purged = false;
+    while !outcomes.stop.load(Ordering::Acquire) {
+        let before = outcomes.events.load(Ordering::Relaxed);
+        producer.poll(Duration::ZERO);
+        outcomes.tell();
+        if outcomes.dead.load(Ordering::Acquire) && !purged {
+            purged = true;
+            producer.purge(PurgeConfig::default().queue().inflight());
+        } else if outcomes.events.load(Ordering::Relaxed) == before {
+            thread::park_timeout(IDLE);
+        }
+    }
+    drop(wake);
+}
+
+/// What a failure means for the record. Where the library's word leaves it open, the record may land.
+fn ending(code: Option<RDKafkaErrorCode>) -> AppendError {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Some(Code::Fatal | Code::PurgeQueue | Code::PurgeInflight) => AppendError::Fatal,
+        Some(
+            Code::MessageSizeTooLarge
+            | Code::InvalidMessageSize
+            | Code::UnknownPartition
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::InvalidRecord
+            | Code::PolicyViolation
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed,
+        ) => AppendError::Rejected,
+        _ => AppendError::Timeout,
+    }
+}

@@ -1,0 +1,60 @@
+//! The scaled-out log: Kafka. Three topics, one shared producer, one shared consumer for all readers, and
+//! a consumer group that shares the partitions out. Never commits an offset: where to read on from is
+//! the reader's knowledge.
+
+mod config;
+mod context;
+mod engine;
+mod fetcher;
+mod log;
+mod member;
+mod outlet;
+mod place;
+mod reader;
+mod settings;
+mod topics;
+mod wake;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::log::{Log, LogError, Partitions};
+
+/// What can be set about a Kafka log.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many partitions the topics are created with, and must have.
+    pub partitions: Partitions,
+    /// How long a record may wait for others to share a batch.
+    pub linger: Duration,
+    /// How long until a record that nobody confirmed is reported as failed.
+    pub append_timeout: Duration,
+    /// Records that all producers of this process together may have queued.
+    pub queued_max: usize,
+    /// Bytes that all producers of this process together may have queued.
+    pub queued_bytes_max: usize,
+}
+
+impl Options {
+    /// The usual ones.
+    #[must_use]
+    pub fn new(partitions: Partitions) -> Self {
+        Self {
+            partitions,
+            linger: Duration::from_millis(2),
+            append_timeout: Duration::from_secs(10),
+            queued_max: 100_000,
+            queued_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Opens the log at `kafka://host:port[,host:port]/prefix`, creating topics that are not there.
+///
+/// # Errors
+/// No broker answers within about five seconds; or a topic has other partitions than asked for, or a
+/// setting with which messages would be lost: the text then names topic, setting and remedy.
+pub async fn open(url: &str, options: Options) -> Result<Arc<dyn Log>, LogError> {
+    let log = log::KafkaLog::open(place::Place::parse(url)?, options).await?;
+    Ok(Arc::new(log))
+}

@@ -1,0 +1,173 @@
+//! Creates the topics that are not there, and refuses those that would lose messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::context::Aside;
+use super::place::Place;
+use super::settings::{self, Found};
+use crate::log::{LogError, Partitions, Topic};
+
+pub(super) type Admin = AdminClient<Aside>;
+
+/// How long brokers may take to answer the first question.
+const FIRST_ANSWER: Duration = Duration::from_secs(4);
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often, and how far apart, to look whether created topics are ready.
+const READY_TRIES: u32 = 200;
+const READY_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the cluster says about itself.
+struct Cluster {
+    brokers: usize,
+    topics: BTreeMap<Topic, Shape>,
+}
+
+struct Shape {
+    partitions: usize,
+    replicas: usize,
+    led: bool,
+}
+
+/// Leaves every topic there and checked.
+pub(super) async fn prepare(
+    admin: &Arc<Admin>,
+    place: &Place,
+    partitions: Partitions,
+) -> Result<(), LogError> {
+    let mut cluster = look(admin, place, FIRST_ANSWER).await?;
+    let missing: BTreeSet<Topic> =
+        Topic::ALL.into_iter().filter(|topic| !cluster.topics.contains_key(topic)).collect();
+    if !missing.is_empty() {
+        create(admin, place, partitions, &missing, cluster.brokers).await?;
+    }
+    let mut tries = 0;
+    while !Topic::ALL.iter().all(|topic| cluster.topics.get(topic).is_some_and(|shape| shape.led)) {
+        if tries == READY_TRIES {
+            return Err(unreachable(place, "a topic has a partition without a leader"));
+        }
+        tries += 1;
+        tokio::time::sleep(READY_PAUSE).await;
+        cluster = look(admin, place, ANSWER).await?;
+    }
+    let mut settings = describe(admin, place).await?;
+    for (topic, shape) in &cluster.topics {
+        let settings = settings.remove(topic).unwrap_or_default();
+        let found = Found { partitions: shape.partitions, replicas: shape.replicas, settings };
+        let needed = usize::try_from(partitions.of(*topic)).unwrap_or(usize::MAX);
+        settings::check(&place.topic(*topic), &found, needed, cluster.brokers).map_err(LogError::Refused)?;
+    }
+    Ok(())
+}
+
+/// Asks for everything, because a question about one topic could create it.
+async fn look(admin: &Arc<Admin>, place: &Place, patience: Duration) -> Result<Cluster, LogError> {
+    let (admin, asked) = (admin.clone(), place.clone());
+    let looking = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(None, patience)?;
+        let mut topics = BTreeMap::new();
+        for topic in metadata.topics() {
+            let Some(ours) = asked.find(topic.name()) else { continue };
+            let partitions = topic.partitions();
+            let shape = Shape {
+                partitions: partitions.len(),
+                replicas: partitions.iter().map(|p| p.replicas().len()).min().unwrap_or(0),
+                led: !partitions.is_empty() && partitions.iter().all(|p| p.leader() >= 0),
+            };
+            topics.insert(ours, shape);
+        }
+        Ok(Cluster { brokers: metadata.brokers().len(), topics })
+    });
+    looking
+        .await
+        .map_err(|error| LogError::Failed(error.to_string()))?
+        .map_err(|error| failure(place, &error))
+}
+
+async fn create(
+    admin: &Admin,
+    place: &Place,
+    partitions: Partitions,
+    missing: &BTreeSet<Topic>,
+    brokers: usize,
+) -> Result<(), LogError> {
+    let replicas = settings::replicas(brokers);
+    let wanted = settings::wanted(replicas);
+    let names: Vec<(Topic, String)> = missing.iter().map(|topic| (*topic, place.topic(*topic))).collect();
+    let topics: Vec<NewTopic<'_>> = names
+        .iter()
+        .map(|(topic, name)| {
+            let count = i32::try_from(partitions.of(*topic)).unwrap_or(i32::MAX);
+            let replication = TopicReplication::Fixed(i32::try_from(replicas).unwrap_or(1));
+            let new = NewTopic::new(name, count, replication);
+            wanted.iter().fold(new, |new, (key, value)| new.set(key, value))
+        })
+        .collect();
+    let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
+    let results = admin.create_topics(&topics, &options).await.map_err(|error| failure(place, &error))?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => {
+                return Err(LogError::Refused(format!("topic {name} cannot be created: {code}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn describe(
+    admin: &Admin,
+    place: &Place,
+) -> Result<BTreeMap<Topic, BTreeMap<String, String>>, LogError> {
+    let mut all = BTreeMap::new();
+    for topic in Topic::ALL {
+        let name = place.topic(topic);
+        let options = AdminOptions::new().request_timeout(Some(ANSWER));
+        let asked = [ResourceSpecifier::Topic(&name)];
+        let answers =
+            admin.describe_configs(&asked, &options).await.map_err(|error| failure(place, &error))?;
+        let mut settings = BTreeMap::new();
+        for answer in answers {
+            let answer = answer.map_err(|code| failure(place, &KafkaError::AdminOp(code)))?;
+            settings.extend(answer.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
+        }
+        all.insert(topic, settings);
+    }
+    Ok(all)
+}
+
+/// An error of the library's as one of the log's.
+pub(super) fn failure(place: &Place, error: &KafkaError) -> LogError {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(
+            Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::MessageTimedOut
+            | Code::TimedOutQueue
+            | Code::Resolve
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::BrokerNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::OffsetNotAvailable
+            | Code::NetworkException
+            | Code::NotController,
+        ) => unreachable(place, &error.to_string()),
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            LogError::Refused(format!("{}: {error}: was a topic deleted?", place.url()))
+        }
+        _ => LogError::Failed(error.to_string()),
+    }
+}
+
+fn unreachable(place: &Place, cause: &str) -> LogError {
+    LogError::Unreachable { place: place.url(), cause: cause.to_owned() }
+}
