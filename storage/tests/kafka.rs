@@ -198,3 +198,70 @@ async fn small_records_go_in_batches() {
     println!("{COUNT} records of 100 bytes were confirmed in {took:?}");
     assert!(took < Duration::from_secs(30), "{took:?}");
 }
+
+/// Set for the process that `a_stopped_member_learns_that_it_lost` starts: the prefix to join at.
+const MEMBER: &str = "GODWIT_TEST_KAFKA_MEMBER";
+
+/// Not a test of its own: a member in another process, which says what it is told.
+#[tokio::test]
+async fn the_other_process() {
+    let (Some(servers), Ok(prefix)) = (servers(), std::env::var(MEMBER)) else { return };
+    let log = open(&servers, &prefix, PARTITIONS).await.unwrap();
+    let mut member = log.join().unwrap();
+    loop {
+        let change = member.next().await.unwrap();
+        println!("\nchange {change:?}");
+    }
+}
+
+struct Child(std::process::Child);
+
+impl Child {
+    fn signal(&self, signal: &str) {
+        let kill = std::process::Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A process that stands still for longer than its session loses its partitions to another one, and is
+/// told so when it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_member_learns_that_it_lost() {
+    use std::io::BufRead;
+    let Some(servers) = servers() else { return };
+    let prefix = prefix();
+    let log = open(&servers, &prefix, PARTITIONS).await.unwrap();
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "the_other_process", "--nocapture"]).env(MEMBER, &prefix);
+    let mut child = Child(command.stdout(std::process::Stdio::piped()).spawn().unwrap());
+    let lines = std::io::BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let (told, mut changes) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let changes = lines.map_while(Result::ok).filter(|line| line.starts_with("change "));
+        changes.for_each(|line| drop(told.send(line)));
+    });
+    let mut count = async |what: &str, enough: usize| {
+        let mut seen = 0;
+        while seen < enough {
+            let line = tokio::time::timeout(Duration::from_secs(30), changes.recv()).await;
+            seen += usize::from(line.expect("a change").expect("a line").contains(what));
+        }
+    };
+    count("Assigned", 5).await;
+    child.signal("-STOP");
+    let mut member = log.join().unwrap();
+    for _ in 0..5 {
+        let change = tokio::time::timeout(Duration::from_secs(30), member.next()).await.expect("a takeover");
+        assert!(matches!(change.unwrap(), storage::log::Assignment::Assigned(..)));
+    }
+    child.signal("-CONT");
+    count("Revoked", 5).await;
+    count("Assigned", 1).await;
+}

@@ -52,7 +52,11 @@ impl Engine {
         outlet: &Arc<Outlet>,
     ) -> Append {
         if self.is_dead() {
-            return Append::Refused;
+            // Handles share this producer, so the first append after the end is taken to tell of it.
+            return match outlet.knows_the_end() {
+                true => Append::Refused,
+                false => self.fail(tag, outlet, AppendError::Fatal),
+            };
         }
         let Ok(partition) = i32::try_from(partition) else { return self.reject(tag, outlet) };
         let pending = Box::new(Pending { outlet: outlet.clone(), tag });
@@ -69,7 +73,11 @@ impl Engine {
 
     /// Takes a record only to report that the log cannot take it: refusing it would have it tried again.
     pub(super) fn reject(&self, tag: Tag, outlet: &Arc<Outlet>) -> Append {
-        self.producer.context().note(outlet, tag, Err(AppendError::Rejected));
+        self.fail(tag, outlet, AppendError::Rejected)
+    }
+
+    fn fail(&self, tag: Tag, outlet: &Arc<Outlet>, error: AppendError) -> Append {
+        self.producer.context().note(outlet, tag, Err(error));
         self.thread.unpark();
         Append::Queued
     }
@@ -143,6 +151,10 @@ impl ProducerContext for Outcomes {
             Ok(_) => Ok(()),
             Err((error, _)) => Err(ending(error.rdkafka_error_code())),
         };
+        if ended == Err(AppendError::Fatal) {
+            // The library fails records before it says why. Whoever is told makes a new handle at once.
+            self.dead.store(true, Ordering::Release);
+        }
         self.note(&pending.outlet, pending.tag, ended);
     }
 }
@@ -184,5 +196,101 @@ fn ending(code: Option<RDKafkaErrorCode>) -> AppendError {
             | Code::ClusterAuthorizationFailed,
         ) => AppendError::Rejected,
         _ => AppendError::Timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use rdkafka::bindings as native;
+
+    use super::super::place::Place;
+    use super::super::{Options, config};
+    use super::*;
+    use crate::log::{Partitions, Report};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Told(Mutex<Sender<(Tag, Ending)>>);
+
+    impl Report for Told {
+        fn reported(&self, outcomes: &[(Tag, Ending)]) {
+            let told = self.0.lock().unwrap();
+            outcomes.iter().for_each(|outcome| told.send(*outcome).unwrap());
+        }
+    }
+
+    fn outlet() -> (Arc<Outlet>, Receiver<(Tag, Ending)>) {
+        let (told, outcomes) = channel();
+        (Arc::new(Outlet::new(100, Arc::new(Told(Mutex::new(told))))), outcomes)
+    }
+
+    /// Of a cluster that is not there.
+    fn engine(append_timeout: Duration, queued_max: usize) -> Arc<Engine> {
+        let place = Place::parse("kafka://127.0.0.1:1/nowhere").unwrap();
+        let options = Options::new(Partitions { messages: 1, timelines: 1 });
+        Engine::new(&config::producer(&place, &Options { append_timeout, queued_max, ..options })).unwrap()
+    }
+
+    fn append(engine: &Engine, outlet: &Arc<Outlet>, n: u64) -> Append {
+        assert!(outlet.reserve());
+        engine.append("nowhere.messages", 0, b"x", Tag(0, n), outlet)
+    }
+
+    #[test]
+    fn unconfirmed_records_time_out_once_and_a_full_queue_refuses() {
+        let engine = engine(Duration::from_millis(500), 5);
+        let (outlet, outcomes) = outlet();
+        for n in 0..5 {
+            assert_eq!(append(&engine, &outlet, n), Append::Queued);
+        }
+        assert_eq!(append(&engine, &outlet, 5), Append::Refused);
+        for n in 0..5 {
+            let expected = (Tag(0, n), Err(AppendError::Timeout));
+            assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(expected));
+        }
+        assert_eq!(append(&engine, &outlet, 6), Append::Queued, "there is room again");
+    }
+
+    #[test]
+    fn a_fatal_error_ends_it_for_every_handle() {
+        let engine = engine(Duration::from_secs(60), 100);
+        let ((busy, outcomes), (idle, idle_outcomes)) = (outlet(), outlet());
+        assert_eq!(append(&engine, &busy, 0), Append::Queued);
+        assert_eq!(append(&engine, &busy, 1), Append::Queued);
+        let code = native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        // SAFETY: the client lives, and the reason is a C string.
+        unsafe {
+            native::rd_kafka_test_fatal_error(
+                engine.producer.client().native_ptr(),
+                code,
+                c"a test".as_ptr(),
+            );
+        }
+        for n in 0..2 {
+            assert_eq!(outcomes.recv_timeout(PATIENCE), Ok((Tag(0, n), Err(AppendError::Fatal))));
+        }
+        assert!(engine.is_dead());
+        assert_eq!(append(&engine, &busy, 2), Append::Refused);
+        assert_eq!(append(&engine, &idle, 3), Append::Queued, "it knows nothing yet");
+        assert_eq!(idle_outcomes.recv_timeout(PATIENCE), Ok((Tag(0, 3), Err(AppendError::Fatal))));
+        assert_eq!(append(&engine, &idle, 4), Append::Refused);
+        assert!(outcomes.try_recv().is_err(), "each was told once");
+    }
+
+    #[test]
+    fn dropping_it_with_records_queued_is_quick_and_ends_the_thread() {
+        let engine = engine(Duration::from_secs(60), 100);
+        let (outlet, _outcomes) = outlet();
+        assert_eq!(append(&engine, &outlet, 0), Append::Queued);
+        let producer = Arc::downgrade(&engine.producer);
+        outlet.silence();
+        drop(engine);
+        let gone = (0..2_000).any(|_| {
+            thread::sleep(Duration::from_millis(5));
+            producer.strong_count() == 0
+        });
+        assert!(gone, "the thread still holds the producer");
     }
 }

@@ -71,7 +71,9 @@ impl KafkaMembership {
         let (stopped, (leaving, left)) = (stop.clone(), channel());
         let serve = move || {
             while !stopped.load(Ordering::Acquire) {
-                drop(consumer.poll(SERVE));
+                if let Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) = consumer.poll(SERVE) {
+                    consumer.context().failed(&error);
+                }
             }
             drop(consumer);
             drop(leaving);
@@ -157,6 +159,16 @@ impl Group {
         self.view.lock().owned.retain(|spot, _| !spots.contains(spot));
         consumer.incremental_unassign(list)
     }
+
+    /// It is over: what was owned is not, any more.
+    fn failed(&self, error: &KafkaError) {
+        tracing::error!(%error, "the membership failed");
+        let mut state = self.view.lock();
+        state.owned.clear();
+        state.failed = Some(topics::failure(&self.place, error));
+        drop(state);
+        self.view.changed.notify_one();
+    }
 }
 
 impl ClientContext for Group {
@@ -176,11 +188,10 @@ impl ConsumerContext for Group {
         } else {
             self.revoked(consumer, list)
         };
-        if let Err(error) = done {
-            tracing::error!(%error, "the group's assignment could not be taken in");
-            self.view.lock().failed = Some(topics::failure(&self.place, &error));
+        match done {
+            Ok(()) => self.view.changed.notify_one(),
+            Err(error) => self.failed(&error),
         }
-        self.view.changed.notify_one();
     }
 }
 

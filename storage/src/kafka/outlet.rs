@@ -1,6 +1,6 @@
 //! The reporting end of one producer: its cap, what it is to be told, and its silence once dropped.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::log::{AppendError, Report, Tag};
@@ -11,6 +11,8 @@ pub(super) type Ending = Result<(), AppendError>;
 pub(super) struct Outlet {
     items: AtomicUsize,
     items_max: usize,
+    /// Whether it has something fatal to tell, or has told it.
+    fatal: AtomicBool,
     telling: Mutex<Telling>,
 }
 
@@ -24,7 +26,7 @@ struct Telling {
 impl Outlet {
     pub(super) fn new(items_max: usize, report: Arc<dyn Report>) -> Self {
         let telling = Mutex::new(Telling { report: Some(report), outcomes: Vec::new() });
-        Self { items: AtomicUsize::new(0), items_max, telling }
+        Self { items: AtomicUsize::new(0), items_max, fatal: AtomicBool::new(false), telling }
     }
 
     /// Takes room for a record; false where there is none.
@@ -43,8 +45,16 @@ impl Outlet {
         (self.items.load(Ordering::Relaxed), self.items_max)
     }
 
+    /// Whether a fatal outcome was noted. Whoever had nothing outstanding would not learn of the end otherwise.
+    pub(super) fn knows_the_end(&self) -> bool {
+        self.fatal.load(Ordering::Acquire)
+    }
+
     /// Notes an outcome. True for the first since the last [`Outlet::tell`].
     pub(super) fn note(&self, tag: Tag, ending: Ending) -> bool {
+        if ending == Err(AppendError::Fatal) {
+            self.fatal.store(true, Ordering::Release);
+        }
         let mut telling = self.lock();
         telling.outcomes.push((tag, ending));
         telling.outcomes.len() == 1
