@@ -31,6 +31,10 @@ pub(crate) enum Command {
     /// Signs links in and holds them with nothing but heartbeats; says what a link costs.
     #[command(after_help = EXIT_CODES)]
     Idle(Idle),
+    /// Sends nothing but heartbeats; says what one costs. With --raw over the links of an echo server, for
+    /// comparison.
+    #[command(after_help = EXIT_CODES)]
+    Beat(Beat),
     /// One share of the load, started by the other commands.
     #[command(hide = true)]
     Worker { spec: String },
@@ -96,6 +100,27 @@ pub(crate) struct Idle {
     /// The objective for bytes of memory (RssAnon) per link.
     #[arg(long)]
     pub(crate) bytes_max: Option<f64>,
+}
+
+#[derive(Arguments, Clone)]
+pub(crate) struct Beat {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How many links, of one process.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=18_000))]
+    pub(crate) links: u64,
+    /// Heartbeats a second, of all links together.
+    #[arg(long, default_value_t = 10_000.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// For how long.
+    #[arg(long, value_parser = seconds, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// Without signing in: the server echoes.
+    #[arg(long, requires = "pid")]
+    pub(crate) raw: bool,
+    /// Measure this process instead of asking the operations port.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
 }
 
 impl Target {

@@ -248,7 +248,9 @@ impl Link {
         {
             match &frame.frame {
                 Some(v1::client_frame::Frame::Ping(_)) => seen(Seen::Pinged),
-                Some(v1::client_frame::Frame::SignIn(_) | v1::client_frame::Frame::Sync(_)) => self.judge.asks(),
+                Some(v1::client_frame::Frame::SignIn(_) | v1::client_frame::Frame::Sync(_)) => {
+                    self.judge.asks();
+                }
                 _ => {}
             }
             frame::encode(&frame, &mut self.output);

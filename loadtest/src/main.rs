@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Parser;
 
 mod args;
+mod beat;
 mod clock;
 mod crew;
 mod dense;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Send(args) => send::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Beat(args) => beat::run(&args),
         Command::Worker { spec } => work(&spec),
     };
     let exit = outcome.unwrap_or_else(|error| {
