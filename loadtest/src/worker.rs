@@ -18,6 +18,8 @@ use crate::usage;
 
 /// Nothing is waited for longer at a time, so that orders are heard.
 const TURN_US: u64 = 20_000;
+/// What a shell says of a process that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
 /// Sends between two looks at the sockets.
 const BURST: usize = 64;
 
@@ -248,6 +250,8 @@ fn listen() -> Receiver<Order> {
                 return;
             }
         }
+        // The parent is gone, perhaps in the middle of the load: nobody wants the rest.
+        std::process::exit(INTERRUPTED);
     });
     receiver
 }
