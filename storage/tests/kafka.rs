@@ -82,9 +82,11 @@ async fn refusal(servers: &str, topic: &str, count: i32, setting: Option<(&str, 
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
     let name = format!("{prefix}.{topic}");
+    let brokers = admin.inner().fetch_metadata(None, Duration::from_secs(5)).unwrap().brokers().len();
+    let replication = TopicReplication::Fixed(i32::try_from(brokers.min(3)).unwrap());
     let good = [("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")];
     let all = good.into_iter().chain(setting);
-    let new = all.fold(NewTopic::new(&name, count, TopicReplication::Fixed(1)), |new, (k, v)| new.set(k, v));
+    let new = all.fold(NewTopic::new(&name, count, replication), |new, (k, v)| new.set(k, v));
     admin.create_topics(&[new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
     let mut tries = 0;
     while admin
