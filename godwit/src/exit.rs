@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Data = 3,
     /// A listen address is in use, or not this machine's.
     Address = 4,
+    /// The log or the store could not be reached at start.
+    Unreachable = 5,
     /// A second signal ended it, or one before it was ready.
     Interrupted = 130,
 }

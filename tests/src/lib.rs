@@ -10,6 +10,7 @@
     reason = "a harness for tests: what it does not expect ends the test"
 )]
 
+mod backends;
 mod binary;
 mod book;
 mod chat;
@@ -19,6 +20,7 @@ mod process;
 mod server;
 mod wait;
 
+pub use backends::Backends;
 pub use binary::{binary, loadtest};
 pub use book::sentences;
 pub use chat::{Chat, texts};

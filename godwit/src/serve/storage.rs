@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use storage::embedded::{self, EXIT_FSYNC, Embedded, OpenError, Options};
-use storage::log::Log;
-use storage::tables::Store;
+use storage::log::{Log, LogError};
+use storage::tables::{Store, StoreError};
 
 use crate::exit::{Exit, Failure};
 use crate::settings::{self, Settings};
@@ -36,12 +36,35 @@ pub(super) async fn open(settings: &Settings, registry: &Mutex<Registry>) -> Res
                 .register_collector(Box::new(Depth(embedded)));
             Ok(storage)
         }
-        settings::Storage::Remote { .. } => {
-            let missing =
-                anyhow!("this build has embedded storage only: leave storage.log and storage.store out");
-            Err(Failure::new(Exit::Settings, missing))
-        }
+        settings::Storage::Remote { log, store } => remote(settings, log, store).await,
     }
+}
+
+async fn remote(settings: &Settings, log: &str, store: &str) -> Result<Storage, Failure> {
+    let partitions = settings.partitions;
+    let (log, store) = tokio::join!(
+        storage::kafka::open(log, storage::kafka::Options::new(partitions)),
+        storage::cql::open(store, storage::cql::Options::new(partitions)),
+    );
+    Ok(Storage { log: log.map_err(log_failure)?, store: store.map_err(store_failure)? })
+}
+
+fn log_failure(error: LogError) -> Failure {
+    let exit = match error {
+        LogError::Unreachable { .. } => Exit::Unreachable,
+        LogError::Refused(_) => Exit::Data,
+        LogError::OutOfRange { .. } | LogError::Failed(_) => Exit::Failed,
+    };
+    Failure::new(exit, error)
+}
+
+fn store_failure(error: StoreError) -> Failure {
+    let exit = match error {
+        StoreError::Unavailable(_) => Exit::Unreachable,
+        StoreError::Refused(_) => Exit::Data,
+        StoreError::Failed(_) => Exit::Failed,
+    };
+    Failure::new(exit, error)
 }
 
 fn open_embedded(dir: &Path, options: Options) -> Result<Embedded, Failure> {

@@ -56,8 +56,10 @@ pub(crate) fn missing() -> Vec<&'static str> {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let dir = args.dir.clone().unwrap_or_else(|| root().join("target/backends"));
     let cluster = Cluster {
-        dir: args.dir.clone().unwrap_or_else(|| root().join("target/backends")),
+        // Java wants whole paths.
+        dir: std::path::absolute(dir)?,
         brokers: args.brokers,
         nodes: args.nodes,
         kafka_port: args.kafka_port,

@@ -1,0 +1,117 @@
+//! Conversations: one CQL partition each, with a row for the head, every member and every sending device.
+
+use bytes::Bytes;
+use futures::{FutureExt, TryStreamExt};
+use proto::{ConversationId, Tick, UserId};
+
+use super::schema::{HEAD, MEMBER, SENDER};
+use super::session::{Trouble, failed};
+use super::{Cql, big, number};
+use crate::tables::{Answer, ConversationRow, ConversationWrite, Conversations, Sender, StoreError};
+
+/// Rows of one batch. A write has more only when a group of hundreds is created or changed at once; the head,
+/// which says that it was written, then comes with the last.
+const ROWS_PER_BATCH: usize = 256;
+
+type Part = (Vec<u8>, i8, String, String, i64, Bytes, i64);
+
+impl Conversations for Cql {
+    fn load<'a>(&'a self, ids: &'a [ConversationId]) -> Answer<'a, Vec<Option<ConversationRow>>> {
+        async move { self.0.each(ids.to_vec(), |id| self.load_one(id)).await }.boxed()
+    }
+
+    fn save(&self, writes: Vec<ConversationWrite>) -> Answer<'_, ()> {
+        async move { self.0.each(writes, |write| self.save_one(write)).await.map(drop) }.boxed()
+    }
+
+    fn members<'a>(
+        &'a self,
+        id: &'a ConversationId,
+        after: Option<&'a UserId>,
+        limit: usize,
+    ) -> Answer<'a, Option<ConversationRow>> {
+        async move {
+            let Some((at, head)) = self.part(id, HEAD, "").await? else { return Ok(None) };
+            let after = after.map_or("", UserId::as_str);
+            let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+            let values = (id.as_bytes().as_slice(), MEMBER, after, limit);
+            let database = &self.0;
+            let request = database.session.execute_unpaged(&database.statements.read_members, values);
+            let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+            let mut members = Vec::new();
+            for row in rows.rows::<(String, Bytes)>().map_err(failed)? {
+                let (user, value) = row.map_err(failed)?;
+                members.push((user.parse().map_err(failed)?, value));
+            }
+            Ok(Some(ConversationRow { at, head, members, senders: Vec::new() }))
+        }
+        .boxed()
+    }
+
+    fn member<'a>(
+        &'a self,
+        id: &'a ConversationId,
+        user: &'a UserId,
+    ) -> Answer<'a, Option<(Bytes, Option<Bytes>)>> {
+        async move {
+            let Some((_, head)) = self.part(id, HEAD, "").await? else { return Ok(None) };
+            let member = self.part(id, MEMBER, user.as_str()).await?;
+            Ok(Some((head, member.map(|(_, value)| value))))
+        }
+        .boxed()
+    }
+}
+
+impl Cql {
+    async fn load_one(&self, id: ConversationId) -> Result<Option<ConversationRow>, StoreError> {
+        let database = &self.0;
+        let prepared = database.statements.read_conversation.clone();
+        let request = async {
+            let pager = database.session.execute_iter(prepared, (id.as_bytes().as_slice(),)).await?;
+            Ok::<_, Trouble>(pager)
+        };
+        let rows = database.request(request).await?.rows_stream::<(i8, String, String, i64, Bytes)>();
+        let mut rows = rows.map_err(failed)?;
+        let (mut row, mut is_there) = (ConversationRow::default(), false);
+        while let Some((kind, user, device, at, value)) = rows.try_next().await.map_err(super::session::unavailable)? {
+            match kind {
+                HEAD => (row.at, row.head, is_there) = (Tick(number(at)), value, true),
+                MEMBER => row.members.push((user.parse().map_err(failed)?, value)),
+                SENDER => {
+                    let (user, device) = (user.parse().map_err(failed)?, device.parse().map_err(failed)?);
+                    row.senders.push((Sender { user, device }, value));
+                }
+                _ => {}
+            }
+        }
+        Ok(is_there.then_some(row))
+    }
+
+    /// One row of a conversation: when it was written, and what it says.
+    async fn part(&self, id: &ConversationId, kind: i8, user: &str) -> Result<Option<(Tick, Bytes)>, StoreError> {
+        let database = &self.0;
+        let values = (id.as_bytes().as_slice(), kind, user, "");
+        let request = database.session.execute_unpaged(&database.statements.read_part, values);
+        let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+        let row = rows.maybe_first_row::<(i64, Bytes)>().map_err(failed)?;
+        Ok(row.map(|(at, value)| (Tick(number(at)), value)))
+    }
+
+    async fn save_one(&self, write: ConversationWrite) -> Result<(), StoreError> {
+        let (id, at) = (write.id.as_bytes().to_vec(), big(write.at.0));
+        let part = |kind: i8, user: &str, device: &str, value: Bytes| -> Part {
+            (id.clone(), kind, user.to_owned(), device.to_owned(), at, value, at)
+        };
+        let members = write.members.iter().map(|(user, value)| part(MEMBER, user.as_str(), "", value.clone()));
+        let senders = write.senders.iter().map(|(sender, value)| {
+            part(SENDER, sender.user.as_str(), sender.device.as_str(), value.clone())
+        });
+        let mut rows: Vec<Part> = members.chain(senders).collect();
+        // The head is last: a reader that sees it sees what belongs to it.
+        rows.push(part(HEAD, "", "", write.head));
+        for rows in rows.chunks(ROWS_PER_BATCH) {
+            self.0.write_all(&self.0.statements.write_part, rows.to_vec()).await?;
+        }
+        Ok(())
+    }
+}

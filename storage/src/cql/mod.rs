@@ -1,0 +1,91 @@
+//! The scaled-out tables: CQL, prepared, token-aware, LOCAL_QUORUM, one unlogged batch per CQL partition.
+//!
+//! Statements keep to what ScyllaDB and Apache Cassandra both document. The tests run on Cassandra; ScyllaDB
+//! itself was not run.
+
+mod conversations;
+mod histories;
+mod place;
+mod schema;
+mod session;
+mod timelines;
+mod users;
+
+use std::sync::Arc;
+
+use crate::log::Partitions;
+use crate::tables::{
+    Checkpoints, Conversations, Histories, LAYOUT_VERSION, Layout, Store, StoreError, Timelines, Users,
+};
+use session::Shared;
+
+/// What can be set about CQL tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The counts that the tables are created with, and must have.
+    pub partitions: Partitions,
+}
+
+impl Options {
+    /// The usual ones.
+    #[must_use]
+    pub fn new(partitions: Partitions) -> Self {
+        Self { partitions }
+    }
+
+    fn layout(&self) -> Layout {
+        Layout { version: LAYOUT_VERSION, partitions: self.partitions }
+    }
+}
+
+/// Opens the tables at `scylla://host[:port][,…]/keyspace`, creating what is not there: with three replicas, or
+/// as many as there are nodes.
+///
+/// # Errors
+/// No node answers within about five seconds; or the keyspace was created with another layout or other
+/// counts: the text then says which.
+pub async fn open(url: &str, options: Options) -> Result<Arc<dyn Store>, StoreError> {
+    let database = session::Database::open(&place::parse(url)?, &options).await?;
+    Ok(Arc::new(Cql(Arc::new(database))))
+}
+
+/// Every table, over one session.
+#[derive(Clone, Debug)]
+struct Cql(Shared);
+
+impl Store for Cql {
+    fn conversations(&self) -> &dyn Conversations {
+        self
+    }
+
+    fn histories(&self) -> &dyn Histories {
+        self
+    }
+
+    fn timelines(&self) -> &dyn Timelines {
+        self
+    }
+
+    fn users(&self) -> &dyn Users {
+        self
+    }
+
+    fn checkpoints(&self) -> &dyn Checkpoints {
+        self
+    }
+}
+
+/// A number as CQL's bigint holds it. Ticks, numbers and seqs stay below 2^63.
+fn big(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The same back.
+fn number(big: i64) -> u64 {
+    u64::try_from(big).unwrap_or(0)
+}
+
+/// A partition or reactor as CQL's int holds it.
+fn int(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

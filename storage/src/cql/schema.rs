@@ -1,0 +1,98 @@
+//! The tables, and the statements on them. Every write carries its timestamp: the tick. One that did not would
+//! outrank every later write of the log.
+//!
+//! Timelines and histories are cut into buckets of 4,096, so that no CQL partition grows without bound.
+//!
+//! Sessions are read only at a takeover, all of a log partition at once, and come and go with every reconnect.
+//! A million of them over 64 log partitions are 16,000 each; tombstones would outnumber them. They are spread
+//! over 16 CQL partitions each, and a tombstone is given up after ten minutes: a row that comes back by that
+//! only names a session too many, which the next roster ends.
+
+/// CQL partitions of the sessions of one log partition.
+pub(super) const SESSION_SHARDS: u64 = 16;
+
+/// Every table, without the keyspace.
+pub(super) const TABLES: [&str; 7] = [
+    "layout (id text, version int, messages int, timelines int, PRIMARY KEY (id, version, messages, timelines))",
+    "conversations (conversation blob, kind tinyint, user_id text, device_id text, at bigint, value blob, \
+     PRIMARY KEY (conversation, kind, user_id, device_id))",
+    "histories (conversation blob, bucket bigint, no bigint, at bigint, entry blob, \
+     PRIMARY KEY ((conversation, bucket), no))",
+    "timelines (user_id text, bucket bigint, seq bigint, at bigint, value blob, \
+     PRIMARY KEY ((user_id, bucket), seq))",
+    "users (user_id text PRIMARY KEY, at bigint, value blob)",
+    "sessions (log_partition int, shard int, node text, incarnation bigint, reactor int, link bigint, \
+     user_id text, device_id text, PRIMARY KEY ((log_partition, shard), node, incarnation, reactor, link)) \
+     WITH gc_grace_seconds = 600",
+    "checkpoints (topic text, log_partition int, next_offset bigint, tick bigint, state blob, \
+     PRIMARY KEY ((topic, log_partition)))",
+];
+
+/// The head of a conversation: its user and device are empty.
+pub(super) const HEAD: i8 = 0;
+/// A member, present or former.
+pub(super) const MEMBER: i8 = 1;
+/// A sending device.
+pub(super) const SENDER: i8 = 2;
+
+pub(super) const READ_LAYOUT: &str = "SELECT version, messages, timelines FROM layout WHERE id = 'layout'";
+pub(super) const WRITE_LAYOUT: &str =
+    "INSERT INTO layout (id, version, messages, timelines) VALUES ('layout', ?, ?, ?) USING TIMESTAMP ?";
+pub(super) const DROP_LAYOUT: &str = "DELETE FROM layout USING TIMESTAMP ? \
+     WHERE id = 'layout' AND version = ? AND messages = ? AND timelines = ?";
+
+pub(super) const READ_CONVERSATION: &str =
+    "SELECT kind, user_id, device_id, at, value FROM conversations WHERE conversation = ?";
+pub(super) const READ_PART: &str =
+    "SELECT at, value FROM conversations WHERE conversation = ? AND kind = ? AND user_id = ? AND device_id = ?";
+pub(super) const READ_MEMBERS: &str = "SELECT user_id, value FROM conversations \
+     WHERE conversation = ? AND kind = ? AND user_id > ? LIMIT ?";
+pub(super) const WRITE_PART: &str = "INSERT INTO conversations \
+     (conversation, kind, user_id, device_id, at, value) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+
+pub(super) const READ_HISTORY: &str =
+    "SELECT at, entry FROM histories WHERE conversation = ? AND bucket = ? AND no = ?";
+pub(super) const PAGE_FORWARD: &str = "SELECT no, at, entry FROM histories \
+     WHERE conversation = ? AND bucket = ? AND no >= ? AND no <= ? LIMIT ?";
+pub(super) const PAGE_BACKWARD: &str = "SELECT no, at, entry FROM histories \
+     WHERE conversation = ? AND bucket = ? AND no >= ? AND no <= ? ORDER BY no DESC LIMIT ?";
+pub(super) const WRITE_HISTORY: &str =
+    "INSERT INTO histories (conversation, bucket, no, at, entry) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+
+pub(super) const READ_TIMELINE: &str =
+    "SELECT seq, at, value FROM timelines WHERE user_id = ? AND bucket = ? AND seq > ? LIMIT ?";
+pub(super) const WRITE_ENTRY: &str =
+    "INSERT INTO timelines (user_id, bucket, seq, at, value) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+
+pub(super) const READ_USER: &str = "SELECT at, value FROM users WHERE user_id = ?";
+pub(super) const WRITE_USER: &str = "INSERT INTO users (user_id, at, value) VALUES (?, ?, ?) USING TIMESTAMP ?";
+
+pub(super) const READ_SESSIONS: &str = "SELECT node, incarnation, reactor, link, user_id, device_id \
+     FROM sessions WHERE log_partition = ? AND shard = ?";
+pub(super) const WRITE_SESSION: &str = "INSERT INTO sessions \
+     (log_partition, shard, node, incarnation, reactor, link, user_id, device_id) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+pub(super) const DROP_SESSION: &str = "DELETE FROM sessions USING TIMESTAMP ? \
+     WHERE log_partition = ? AND shard = ? AND node = ? AND incarnation = ? AND reactor = ? AND link = ?";
+
+pub(super) const READ_CHECKPOINT: &str =
+    "SELECT next_offset, tick, state FROM checkpoints WHERE topic = ? AND log_partition = ?";
+pub(super) const WRITE_CHECKPOINT: &str = "INSERT INTO checkpoints \
+     (topic, log_partition, next_offset, tick, state) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_write_carries_its_timestamp() {
+        let source = include_str!("schema.rs");
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        let statements: Vec<&str> = code.split("pub(super) const ").skip(1).collect();
+        let writes = statements.iter().filter(|s| s.contains("INSERT ") || s.contains("DELETE "));
+        let writes: Vec<_> = writes.collect();
+        assert_eq!(writes.len(), 9);
+        for write in writes {
+            assert!(write.contains("USING TIMESTAMP ?"), "{write}");
+        }
+        assert!(!code.contains("UPDATE ") && !code.contains(" IF "));
+    }
+}

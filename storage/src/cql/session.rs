@@ -1,0 +1,247 @@
+//! The driver's session: how it is made, and statements as the tables use them. Prepares everything once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::statement::Consistency;
+use scylla::statement::batch::{Batch, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::statement::unprepared::Statement;
+use tokio::sync::Semaphore;
+
+use super::Options;
+use super::place::Place;
+use super::schema;
+use crate::tables::{LAYOUT_VERSION, Layout, StoreError};
+
+/// How long the first connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long one request may take, retries on other replicas included.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Requests of this process under way.
+pub(super) const REQUESTS_MAX: usize = 128;
+/// The layout is older than every record.
+const LAYOUT_TIMESTAMP: i64 = 1;
+
+/// What the tables stand on.
+#[derive(Debug)]
+pub(super) struct Database {
+    pub(super) session: Session,
+    /// Requests that may begin.
+    permits: Semaphore,
+    pub(super) statements: Statements,
+}
+
+macro_rules! statements {
+    ($($name:ident = $text:ident;)*) => {
+        /// Every statement, prepared.
+        #[derive(Debug)]
+        pub(super) struct Statements { $(pub(super) $name: PreparedStatement,)* }
+
+        impl Statements {
+            async fn prepare(session: &Session) -> Result<Self, StoreError> {
+                Ok(Self { $($name: prepare(session, schema::$text).await?,)* })
+            }
+        }
+    };
+}
+
+statements! {
+    read_conversation = READ_CONVERSATION;
+    read_part = READ_PART;
+    read_members = READ_MEMBERS;
+    write_part = WRITE_PART;
+    read_history = READ_HISTORY;
+    page_forward = PAGE_FORWARD;
+    page_backward = PAGE_BACKWARD;
+    write_history = WRITE_HISTORY;
+    read_timeline = READ_TIMELINE;
+    write_entry = WRITE_ENTRY;
+    read_user = READ_USER;
+    write_user = WRITE_USER;
+    read_sessions = READ_SESSIONS;
+    write_session = WRITE_SESSION;
+    drop_session = DROP_SESSION;
+    read_checkpoint = READ_CHECKPOINT;
+    write_checkpoint = WRITE_CHECKPOINT;
+}
+
+async fn prepare(session: &Session, text: &str) -> Result<PreparedStatement, StoreError> {
+    let mut prepared = session.prepare(text).await.map_err(unavailable)?;
+    // A write says its own time and a read changes nothing: any may be done twice.
+    prepared.set_is_idempotent(true);
+    Ok(prepared)
+}
+
+impl Database {
+    /// Connects, creates what is not there, and checks the layout.
+    pub(super) async fn open(place: &Place, options: &Options) -> Result<Self, StoreError> {
+        let profile = ExecutionProfile::builder()
+            .consistency(Consistency::LocalQuorum)
+            .request_timeout(Some(REQUEST))
+            .build();
+        let builder = SessionBuilder::new()
+            .known_nodes(&place.nodes)
+            .connection_timeout(CONNECT)
+            .default_execution_profile_handle(profile.into_handle());
+        let session = match tokio::time::timeout(CONNECT, builder.build()).await {
+            Ok(session) => session.map_err(unavailable)?,
+            Err(_) => return Err(StoreError::Unavailable(format!("{}: no answer", place.nodes.join(",")))),
+        };
+        create(&session, place).await?;
+        session.use_keyspace(&place.keyspace, false).await.map_err(unavailable)?;
+        check_layout(&session, place, options.layout()).await?;
+        let statements = Statements::prepare(&session).await?;
+        Ok(Self { session, permits: Semaphore::new(REQUESTS_MAX), statements })
+    }
+
+    /// Runs a request when there is room for it.
+    pub(super) async fn request<T, E: Into<Trouble>>(
+        &self,
+        request: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StoreError> {
+        let _permit = self.permits.acquire().await.map_err(unavailable)?;
+        request.await.map_err(|error| error.into().0)
+    }
+
+    /// Runs one request for each item, many at a time, and returns the answers in the items' order.
+    pub(super) async fn each<I, T, F>(&self, items: Vec<I>, act: impl Fn(I) -> F) -> Result<Vec<T>, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut answers = stream::iter(items.into_iter().map(act)).buffered(REQUESTS_MAX);
+        let mut all = Vec::new();
+        while let Some(answer) = answers.next().await {
+            all.push(answer?);
+        }
+        Ok(all)
+    }
+
+    /// The same statement for several rows of one CQL partition, whole or not at all.
+    pub(super) async fn write_all<V: scylla::serialize::row::SerializeRow>(
+        &self,
+        statement: &PreparedStatement,
+        rows: Vec<V>,
+    ) -> Result<(), StoreError> {
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch.set_is_idempotent(true);
+        rows.iter().for_each(|_| batch.append_statement(statement.clone()));
+        self.request(self.session.batch(&batch, rows)).await.map(drop)
+    }
+}
+
+/// Creates keyspace and tables. All processes ask the same node, so that two that start together do not
+/// create one table twice.
+async fn create(session: &Session, place: &Place) -> Result<(), StoreError> {
+    let state = session.get_cluster_state();
+    let nodes = state.get_nodes_info();
+    let first = nodes.iter().map(|node| node.host_id).min();
+    let first = first.ok_or_else(|| StoreError::Unavailable("the cluster has no nodes".to_owned()))?;
+    let replicas = nodes.len().clamp(1, 3);
+    let keyspace = &place.keyspace;
+    let mut texts = vec![format!(
+        "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
+         {{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}"
+    )];
+    texts.extend(schema::TABLES.iter().map(|table| format!("CREATE TABLE IF NOT EXISTS {keyspace}.{table}")));
+    for text in texts {
+        let mut statement = Statement::new(text);
+        let target = NodeIdentifier::HostId(first);
+        statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(target, None)));
+        statement.set_request_timeout(Some(3 * REQUEST));
+        session.query_unpaged(statement, ()).await.map_err(|error| Trouble::from(error).0)?;
+    }
+    Ok(())
+}
+
+/// Writes the layout where there is none, and refuses any other. Two that create at once with different
+/// counts see each other's row, and whoever does takes its own back.
+async fn check_layout(session: &Session, place: &Place, layout: Layout) -> Result<(), StoreError> {
+    let int = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    let counts = layout.partitions;
+    let mine = (int(layout.version), int(counts.messages), int(counts.timelines));
+    let read = prepare(session, schema::READ_LAYOUT).await?;
+    let mut found = layouts(session, &read).await?;
+    let creates = found.is_empty();
+    if creates {
+        let write = prepare(session, schema::WRITE_LAYOUT).await?;
+        let values = (mine.0, mine.1, mine.2, LAYOUT_TIMESTAMP);
+        session.execute_unpaged(&write, values).await.map_err(|error| Trouble::from(error).0)?;
+        found = layouts(session, &read).await?;
+    }
+    if found == [mine] {
+        return Ok(());
+    }
+    if creates {
+        let drop = prepare(session, schema::DROP_LAYOUT).await?;
+        let values = (LAYOUT_TIMESTAMP, mine.0, mine.1, mine.2);
+        session.execute_unpaged(&drop, values).await.map_err(|error| Trouble::from(error).0)?;
+    }
+    Err(refused(place, &found, mine))
+}
+
+async fn layouts(session: &Session, read: &PreparedStatement) -> Result<Vec<(i32, i32, i32)>, StoreError> {
+    let result = session.execute_unpaged(read, ()).await.map_err(|error| Trouble::from(error).0)?;
+    let rows = result.into_rows_result().map_err(failed)?;
+    rows.rows().map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
+}
+
+fn refused(place: &Place, found: &[(i32, i32, i32)], mine: (i32, i32, i32)) -> StoreError {
+    let words: Vec<String> = found
+        .iter()
+        .map(|(version, messages, timelines)| {
+            format!("layout {version} with {messages} messages and {timelines} timelines partitions")
+        })
+        .collect();
+    StoreError::Refused(format!(
+        "keyspace {} has {}; this process wants layout {LAYOUT_VERSION} with {} and {}. Counts are frozen when the \
+         data is created: set them to what the keyspace has, or use another keyspace",
+        place.keyspace,
+        words.join(" and "),
+        mine.1,
+        mine.2
+    ))
+}
+
+/// What a failed request means for the caller.
+pub(super) struct Trouble(StoreError);
+
+impl From<ExecutionError> for Trouble {
+    fn from(error: ExecutionError) -> Self {
+        use ExecutionError as E;
+        let lasting = match &error {
+            E::BadQuery(_) => true,
+            E::LastAttemptError(RequestAttemptError::DbError(cause, _)) => matches!(
+                cause,
+                DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::ConfigError
+            ),
+            _ => false,
+        };
+        Self(if lasting { failed(error) } else { unavailable(error) })
+    }
+}
+
+impl From<scylla::errors::PagerExecutionError> for Trouble {
+    fn from(error: scylla::errors::PagerExecutionError) -> Self {
+        Self(unavailable(error))
+    }
+}
+
+/// Try again later.
+pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+/// Somebody has to look at it.
+pub(super) fn failed(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
+
+pub(super) type Shared = Arc<Database>;

@@ -1,0 +1,98 @@
+//! Two conn and two logic processes on three brokers and three CQL nodes, under load: every process is killed in
+//! turn, and a logic process is stopped for longer than its peers wait and then goes on. Nothing acknowledged is
+//! lost, nothing is there twice, nothing out of order.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use tests::{Backends, Chat, Load, Run, Server, texts, within};
+
+/// Longer than the 6 s after which a group gives a silent member's partitions away.
+const STOPPED: Duration = Duration::from_secs(10);
+
+struct Cluster {
+    conns: [Server; 2],
+    logics: [Server; 2],
+}
+
+impl Cluster {
+    fn start(dir: &Path, backends: &Backends) -> Self {
+        let start = |name: &str, roles: &str| {
+            let (log, store) = (&*backends.log, &*backends.store);
+            let partitions = ["--set", "storage.messages_partitions=6", "--set", "storage.timelines_partitions=6"];
+            let arguments = ["--roles", roles, "--name", name, "--log", log, "--store", store];
+            Server::start_unready(dir, name, &[&arguments[..], &partitions].concat())
+        };
+        let mut cluster = Self {
+            logics: [start("logic-1", "logic,api"), start("logic-2", "logic,api")],
+            conns: [start("conn-1", "conn"), start("conn-2", "conn")],
+        };
+        cluster.wait_ready();
+        cluster
+    }
+
+    fn wait_ready(&mut self) {
+        self.logics.iter_mut().chain(&mut self.conns).for_each(Server::wait_ready);
+    }
+
+    fn servers(&self) -> [&Server; 4] {
+        [&self.conns[0], &self.conns[1], &self.logics[0], &self.logics[1]]
+    }
+
+    /// Waits until links are signed in: then every partition that they need has an owner.
+    fn wait_links(&self, links: f64) {
+        within(Duration::from_secs(90), "the links are back", || {
+            let count = |server: &Server| server.metric("godwit_conn_links").unwrap_or(0.0);
+            (self.conns.iter().map(count).sum::<f64>() >= links).then_some(())
+        });
+    }
+}
+
+#[test]
+fn processes_die_and_stop_in_turn_and_nothing_is_lost() {
+    let Some(backends) = Backends::find("a cluster whose processes die in turn") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(dir.path(), &backends);
+    let load = Load { links: 200, rate: 150, duration: Duration::from_secs(60) };
+    let run = Run::start(dir.path(), &cluster.conns[0].data(), &cluster.servers(), load);
+    cluster.wait_links(150.0);
+    for i in 0..2 {
+        cluster.conns[i].kill();
+        cluster.conns[i].restart();
+        cluster.wait_links(150.0);
+        cluster.logics[i].kill();
+        cluster.logics[i].restart();
+        cluster.wait_links(150.0);
+    }
+    cluster.logics[0].process().signal(libc::SIGSTOP);
+    std::thread::sleep(STOPPED);
+    cluster.logics[0].process().signal(libc::SIGCONT);
+    let figures = run.passes();
+    println!("{figures}");
+}
+
+#[test]
+fn two_devices_talk_across_nodes() {
+    let Some(backends) = Backends::find("a conversation across nodes") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(dir.path(), &backends);
+    let data = cluster.conns[0].data();
+    let on = |i: usize, user: &str| {
+        let state = dir.path().join(user);
+        Chat::start(user, "phone", &[cluster.conns[i].address()], &data, &state)
+    };
+    let (mut ann, mut bob) = (on(0, "ann"), on(1, "bob"));
+    ann.wait_connected(0);
+    bob.wait_connected(0);
+    for i in 0..50 {
+        ann.say("bob", &format!("ann {i}"), i);
+        bob.say("ann", &format!("bob {i}"), i);
+    }
+    for chat in [&ann, &bob] {
+        chat.wait_count("every entry", 100, |event| event["event"] == "entry");
+    }
+    assert_eq!(texts(&ann.entries()), texts(&bob.entries()));
+    assert!(ann.quit().success() && bob.quit().success());
+}
