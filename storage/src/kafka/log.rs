@@ -28,6 +28,8 @@ use crate::log::{
 
 /// How long brokers may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long the leader that is known may take, before it is looked up again.
+const LEADER_ANSWER: Duration = Duration::from_secs(2);
 
 /// What handles need of an open log.
 pub(super) struct Shared {
@@ -41,11 +43,18 @@ impl Shared {
         topics::failure(&self.place, error)
     }
 
-    /// The first offset of a partition and the one after its last.
+    /// The first offset of a partition and the one after its last. The client may still believe in a
+    /// leader that is gone, and asks only that one: then it looks again who leads.
     pub(super) async fn bounds(&self, topic: Topic, partition: Partition) -> Result<(u64, u64), LogError> {
         let number = self.number(topic, partition)?;
         let (admin, name) = (self.admin.clone(), self.place.topic(topic));
-        let asked = move || admin.inner().fetch_watermarks(&name, number, ANSWER);
+        let asked = move || {
+            let client = admin.inner();
+            client.fetch_watermarks(&name, number, LEADER_ANSWER).or_else(|_| {
+                client.fetch_metadata(None, ANSWER)?;
+                client.fetch_watermarks(&name, number, ANSWER)
+            })
+        };
         let (low, high) = blocking(asked).await?.map_err(|error| self.failure(&error))?;
         Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
     }
