@@ -137,9 +137,12 @@ impl Database {
     }
 }
 
-/// Creates keyspace and tables. All processes ask the same node, so that two that start together do not
-/// create one table twice.
+/// Creates keyspace and tables where they are not there yet. All processes that do so ask the same node, so that
+/// two that start together do not create one table twice; and wait until every node knows the tables.
 async fn create(session: &Session, place: &Place) -> Result<(), StoreError> {
+    if is_created(session, place).await? {
+        return Ok(());
+    }
     let state = session.get_cluster_state();
     let nodes = state.get_nodes_info();
     let first = nodes.iter().map(|node| node.host_id).min();
@@ -158,7 +161,17 @@ async fn create(session: &Session, place: &Place) -> Result<(), StoreError> {
         statement.set_request_timeout(Some(3 * REQUEST));
         session.query_unpaged(statement, ()).await.map_err(|error| Trouble::from(error).0)?;
     }
+    session.await_schema_agreement().await.map_err(unavailable)?;
     Ok(())
+}
+
+/// Whether every table is there.
+async fn is_created(session: &Session, place: &Place) -> Result<bool, StoreError> {
+    let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+    let result = session.query_unpaged(text, (place.keyspace.as_str(),)).await;
+    let rows = result.map_err(|error| Trouble::from(error).0)?.into_rows_result().map_err(failed)?;
+    session.await_schema_agreement().await.map_err(unavailable)?;
+    Ok(rows.rows_num() >= schema::TABLES.len())
 }
 
 /// Writes the layout where there is none, and refuses any other. Two that create at once with different
