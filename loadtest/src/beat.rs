@@ -46,6 +46,11 @@ pub(crate) fn run(args: &Beat) -> Result<Exit> {
         "{} links, {sent} beats, {answers} answered: {us:.2} µs of the server's processor each",
         args.links
     );
+    // What one costs is right at any rate, as long as all were answered.
+    let planned = args.rate * args.duration.as_secs_f64();
+    if float(sent) < 0.99 * planned {
+        println!("{planned:.0} were planned: this side could not keep the pace");
+    }
     let exit = if answers == sent { Exit::Pass } else { Exit::Saturated };
     println!("verdict: {}", if answers == sent { "pass" } else { "saturated: not every beat was answered" });
     let figures = json!({
