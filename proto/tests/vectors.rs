@@ -331,10 +331,11 @@ fn node_records(v: &mut Vectors) {
         renewals: 12,
         links: 3,
         draining: false,
+        left: true,
     };
     let renewal = v1::Renewal { node: "conn-1".into(), incarnation: 1, links: 3, draining: true };
     let skip = v1::Skip { topic: 1, partition: 5, tick: 1_700_000_000_123_456 };
-    let snapshot = v1::NodeSnapshot { tick: 1, nodes: vec![state], skips: vec![skip] };
+    let snapshot = v1::NodeSnapshot { tick: 1, nodes: vec![state], skips: vec![skip], next_offset: 7 };
     let mut add = |name: &str, record| v.add("NodeRecord", name, v1::NodeRecord { record: Some(record) });
     add("join", Record::Join(join));
     add("renewal", Record::Renewal(renewal));

@@ -108,7 +108,7 @@ impl ConversationRun {
         let Some((count, effect)) = self.effects.pop_front() else { return Ok(false) };
         match effect {
             Effect::History(row) => {
-                shared.store.put_history(row)?;
+                shared.store.put_history(&row)?;
                 self.settle(count);
             }
             Effect::Output { partition, mut output } => {

@@ -125,7 +125,7 @@ impl Node {
                     self.append(shared, key, (topic, partition), record, what, rng);
                 }
                 Action::Ask(partition, ask) => {
-                    shared.asks.borrow_mut().push((self.name.clone(), partition, ask))
+                    shared.asks.borrow_mut().push((self.name.clone(), partition, ask));
                 }
                 Action::Call { .. } | Action::Acked => {}
                 Action::Close(_) => self.write(key, None),

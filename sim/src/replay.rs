@@ -55,7 +55,7 @@ fn conversations(shared: &Shared, partition: u32, store: &mut Store) -> Result<(
         stage.step(*append_us, &record, false, &mut effects);
         for effect in effects {
             if let Effect::History(row) = effect {
-                store.put_history(row)?;
+                store.put_history(&row)?;
             }
         }
     }
@@ -65,7 +65,7 @@ fn conversations(shared: &Shared, partition: u32, store: &mut Store) -> Result<(
 
 fn timelines(shared: &Shared, partition: u32, store: &mut Store) -> Result<(), String> {
     let mut stage = replay(shared, partition, |effect| match effect {
-        TimelineEffect::Entry(row) => store.put_entry(row),
+        TimelineEffect::Entry(row) => store.put_entry(&row),
         _ => Ok(()),
     })?;
     stage.clone_dirty().1.iter().for_each(|row| store.save_user(row));

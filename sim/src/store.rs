@@ -49,10 +49,10 @@ impl Store {
     ///
     /// # Errors
     /// It brought others.
-    pub fn put_history(&mut self, row: HistoryRow) -> Result<(), String> {
+    pub fn put_history(&mut self, row: &HistoryRow) -> Result<(), String> {
         let key = (row.conversation, row.no);
         match self.history.insert(key, row.clone()) {
-            Some(old) if old != row => Err(format!("history {key:?} was rewritten with other bytes")),
+            Some(old) if old != *row => Err(format!("history {key:?} was rewritten with other bytes")),
             _ => Ok(()),
         }
     }
@@ -61,10 +61,10 @@ impl Store {
     ///
     /// # Errors
     /// It brought others.
-    pub fn put_entry(&mut self, row: EntryRow) -> Result<(), String> {
+    pub fn put_entry(&mut self, row: &EntryRow) -> Result<(), String> {
         let key = (row.user.clone(), row.seq);
         match self.entries.insert(key.clone(), row.clone()) {
-            Some(old) if old != row => Err(format!("entry {key:?} was rewritten with other bytes")),
+            Some(old) if old != *row => Err(format!("entry {key:?} was rewritten with other bytes")),
             _ => Ok(()),
         }
     }

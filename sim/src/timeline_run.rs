@@ -142,7 +142,7 @@ impl TimelineRun {
     pub fn emit(&mut self, shared: &mut Shared, rng: &mut SmallRng) -> Result<bool, String> {
         let Some((_, effect)) = self.effects.pop_front() else { return Ok(false) };
         match effect {
-            Effect::Entry(row) => shared.store.put_entry(row)?,
+            Effect::Entry(row) => shared.store.put_entry(&row)?,
             Effect::Owner(owner, tick) => {
                 if owner.run == self.me {
                     self.term = tick.0;

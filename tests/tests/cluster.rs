@@ -21,7 +21,8 @@ impl Cluster {
     fn start(dir: &Path, backends: &Backends) -> Self {
         let start = |name: &str, roles: &str| {
             let (log, store) = (&*backends.log, &*backends.store);
-            let partitions = ["--set", "storage.messages_partitions=6", "--set", "storage.timelines_partitions=6"];
+            let partitions =
+                ["--set", "storage.messages_partitions=6", "--set", "storage.timelines_partitions=6"];
             let arguments = ["--roles", roles, "--name", name, "--log", log, "--store", store];
             Server::start_unready(dir, name, &[&arguments[..], &partitions].concat())
         };

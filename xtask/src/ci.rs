@@ -33,4 +33,3 @@ fn doc() -> Command {
     command.env("RUSTDOCFLAGS", "-D warnings");
     command
 }
-

@@ -100,7 +100,9 @@ mod tests {
     #[test]
     fn result_lines_add_up_and_others_do_not() {
         let mut sum = Sum::default();
-        sum.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s");
+        sum.add(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s",
+        );
         sum.add("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out");
         sum.add("test nothing ... ok");
         assert_eq!(sum, Sum { passed: 14, failed: 1, ignored: 1 });

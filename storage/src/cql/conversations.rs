@@ -69,7 +69,9 @@ impl Cql {
         let rows = database.request(request).await?.rows_stream::<(i8, String, String, i64, Bytes)>();
         let mut rows = rows.map_err(failed)?;
         let (mut row, mut is_there) = (ConversationRow::default(), false);
-        while let Some((kind, user, device, at, value)) = rows.try_next().await.map_err(super::session::unavailable)? {
+        while let Some((kind, user, device, at, value)) =
+            rows.try_next().await.map_err(super::session::unavailable)?
+        {
             match kind {
                 HEAD => (row.at, row.head, is_there) = (Tick(number(at)), value, true),
                 MEMBER => row.members.push((user.parse().map_err(failed)?, value)),
@@ -84,7 +86,12 @@ impl Cql {
     }
 
     /// One row of a conversation: when it was written, and what it says.
-    async fn part(&self, id: &ConversationId, kind: i8, user: &str) -> Result<Option<(Tick, Bytes)>, StoreError> {
+    async fn part(
+        &self,
+        id: &ConversationId,
+        kind: i8,
+        user: &str,
+    ) -> Result<Option<(Tick, Bytes)>, StoreError> {
         let database = &self.0;
         let values = (id.as_bytes().as_slice(), kind, user, "");
         let request = database.session.execute_unpaged(&database.statements.read_part, values);
@@ -98,10 +105,12 @@ impl Cql {
         let part = |kind: i8, user: &str, device: &str, value: Bytes| -> Part {
             (id.clone(), kind, user.to_owned(), device.to_owned(), at, value, at)
         };
-        let members = write.members.iter().map(|(user, value)| part(MEMBER, user.as_str(), "", value.clone()));
-        let senders = write.senders.iter().map(|(sender, value)| {
-            part(SENDER, sender.user.as_str(), sender.device.as_str(), value.clone())
-        });
+        let members =
+            write.members.iter().map(|(user, value)| part(MEMBER, user.as_str(), "", value.clone()));
+        let senders = write
+            .senders
+            .iter()
+            .map(|(sender, value)| part(SENDER, sender.user.as_str(), sender.device.as_str(), value.clone()));
         // One batch, however many rows: a part of a write is no write. What servers say against large batches
         // is about many CQL partitions; this is one.
         let head = part(HEAD, "", "", write.head);

@@ -19,7 +19,9 @@ pub(super) struct Place {
 /// Takes a place apart.
 pub(super) fn parse(place: &str) -> Result<Place, StoreError> {
     let wrong = |why: &str| {
-        StoreError::Refused(format!("{place:?} is no place for a store: {why}; say {SCHEME}host[:port][,…]/keyspace"))
+        StoreError::Refused(format!(
+            "{place:?} is no place for a store: {why}; say {SCHEME}host[:port][,…]/keyspace"
+        ))
     };
     let rest = place.strip_prefix(SCHEME).ok_or_else(|| wrong("another scheme"))?;
     let (nodes, keyspace) = rest.split_once('/').ok_or_else(|| wrong("no keyspace"))?;
@@ -46,9 +48,7 @@ fn node(text: &str) -> Option<String> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let is_host = match bare {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-        }
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
     };
     is_host.then(|| format!("{host}:{port}"))
 }
@@ -75,9 +75,24 @@ mod tests {
     fn anything_else_is_refused_with_the_reason() {
         let long = format!("scylla://h/{}", "k".repeat(49));
         let wrong = [
-            "", "kafka://h/g", "scylla://", "scylla://h", "scylla://h/", "scylla:///g", "scylla://h/G",
-            "scylla://h/1g", "scylla://h/a/b", "scylla://h:x/g", "scylla://h:0/g", "scylla://h:70000/g",
-            "scylla://h,/g", "scylla://::1/g", "scylla://u@h/g", "scylla://h/g?x=1", "scylla://h/g'", &long,
+            "",
+            "kafka://h/g",
+            "scylla://",
+            "scylla://h",
+            "scylla://h/",
+            "scylla:///g",
+            "scylla://h/G",
+            "scylla://h/1g",
+            "scylla://h/a/b",
+            "scylla://h:x/g",
+            "scylla://h:0/g",
+            "scylla://h:70000/g",
+            "scylla://h,/g",
+            "scylla://::1/g",
+            "scylla://u@h/g",
+            "scylla://h/g?x=1",
+            "scylla://h/g'",
+            &long,
         ];
         for text in wrong {
             let error = parse(text).unwrap_err();

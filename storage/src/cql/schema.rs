@@ -43,8 +43,7 @@ pub(super) const DROP_LAYOUT: &str = "DELETE FROM layout USING TIMESTAMP ? \
 
 pub(super) const READ_CONVERSATION: &str =
     "SELECT kind, user_id, device_id, at, value FROM conversations WHERE conversation = ?";
-pub(super) const READ_PART: &str =
-    "SELECT at, value FROM conversations WHERE conversation = ? AND kind = ? AND user_id = ? AND device_id = ?";
+pub(super) const READ_PART: &str = "SELECT at, value FROM conversations WHERE conversation = ? AND kind = ? AND user_id = ? AND device_id = ?";
 pub(super) const READ_MEMBERS: &str = "SELECT user_id, value FROM conversations \
      WHERE conversation = ? AND kind = ? AND user_id > ? LIMIT ?";
 pub(super) const WRITE_PART: &str = "INSERT INTO conversations \
@@ -65,7 +64,8 @@ pub(super) const WRITE_ENTRY: &str =
     "INSERT INTO timelines (user_id, bucket, seq, at, value) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
 pub(super) const READ_USER: &str = "SELECT at, value FROM users WHERE user_id = ?";
-pub(super) const WRITE_USER: &str = "INSERT INTO users (user_id, at, value) VALUES (?, ?, ?) USING TIMESTAMP ?";
+pub(super) const WRITE_USER: &str =
+    "INSERT INTO users (user_id, at, value) VALUES (?, ?, ?) USING TIMESTAMP ?";
 
 pub(super) const READ_SESSIONS: &str = "SELECT node, incarnation, reactor, link, user_id, device_id \
      FROM sessions WHERE log_partition = ? AND shard = ?";

@@ -112,7 +112,11 @@ impl Database {
     }
 
     /// Runs one request for each item, many at a time, and returns the answers in the items' order.
-    pub(super) async fn each<I, T, F>(&self, items: Vec<I>, act: impl Fn(I) -> F) -> Result<Vec<T>, StoreError>
+    pub(super) async fn each<I, T, F>(
+        &self,
+        items: Vec<I>,
+        act: impl Fn(I) -> F,
+    ) -> Result<Vec<T>, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {

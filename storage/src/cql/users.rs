@@ -10,7 +10,8 @@ use super::session::{Trouble, failed, unavailable};
 use super::{Cql, big, int, number};
 use crate::log::Topic;
 use crate::tables::{
-    Answer, Checkpoint, Checkpoints, Fence, SessionRow, SessionWrite, StoreError, StoredUser, UserWrite, Users,
+    Answer, Checkpoint, Checkpoints, Fence, SessionRow, SessionWrite, StoreError, StoredUser, UserWrite,
+    Users,
 };
 
 impl Users for Cql {
@@ -18,7 +19,12 @@ impl Users for Cql {
         async move { self.0.each(ids.to_vec(), |user| self.load_user(user)).await }.boxed()
     }
 
-    fn save(&self, partition: Partition, sessions: Vec<SessionWrite>, users: Vec<UserWrite>) -> Answer<'_, ()> {
+    fn save(
+        &self,
+        partition: Partition,
+        sessions: Vec<SessionWrite>,
+        users: Vec<UserWrite>,
+    ) -> Answer<'_, ()> {
         async move {
             self.0.each(sessions, |write| self.save_session(partition, write)).await?;
             self.0.each(users, |write| self.save_user(write)).await.map(drop)
@@ -60,7 +66,8 @@ impl Cql {
         let (statements, session) = (&database.statements, &database.session);
         if write.live {
             let place = (int(partition), shard, fence.node.as_str(), incarnation, reactor, link);
-            let values = (place.0, place.1, place.2, place.3, place.4, place.5, user.as_str(), device.as_str(), at);
+            let values =
+                (place.0, place.1, place.2, place.3, place.4, place.5, user.as_str(), device.as_str(), at);
             database.request(session.execute_unpaged(&statements.write_session, values)).await.map(drop)
         } else {
             let values = (at, int(partition), shard, fence.node.as_str(), incarnation, reactor, link);
@@ -79,7 +86,9 @@ impl Cql {
         let pager = database.request(request).await?;
         let mut rows = pager.rows_stream::<(String, i64, i32, i64, String, String)>().map_err(failed)?;
         let mut sessions = Vec::new();
-        while let Some((node, incarnation, reactor, link, user, device)) = rows.try_next().await.map_err(unavailable)? {
+        while let Some((node, incarnation, reactor, link, user, device)) =
+            rows.try_next().await.map_err(unavailable)?
+        {
             let reactor = u32::try_from(reactor).unwrap_or(0);
             let fence = Fence { node, incarnation: number(incarnation), reactor, link: number(link) };
             let (user, device) = (user.parse().map_err(failed)?, device.parse().map_err(failed)?);

@@ -55,9 +55,10 @@ fn node(cluster: &Cluster, jars: &Path, i: u16) -> Result<Node> {
     std::fs::create_dir_all(&conf)?;
     std::fs::write(conf.join("cassandra.yaml"), settings(cluster, &dir, i))?;
     std::fs::write(conf.join("logback.xml"), LOGGING)?;
-    let agent = std::fs::read_dir(jars)?.flatten().map(|entry| entry.path()).find(|path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("jamm-"))
-    });
+    let agent = std::fs::read_dir(jars)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("jamm-")));
     let agent = agent.context("cassandra's jars lack jamm")?;
     let mut java: Vec<String> = [
         "-Xms384m",

@@ -40,10 +40,15 @@ fn broker(cluster: &Cluster, jars: &Path, i: u16) -> Result<Node> {
     format.args(["--ignore-formatted", "-t", CLUSTER_ID, "-c"]).arg(&properties).stdout(Stdio::null());
     run(&mut format)?;
     let logs = format!("-Dkafka.logs.dir={}", dir.display());
-    let mut java: Vec<String> =
-        ["-Xms192m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true"]
-            .map(String::from)
-            .into();
+    let mut java: Vec<String> = [
+        "-Xms192m",
+        "-Xmx512m",
+        "-XX:+UseSerialGC",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Djava.awt.headless=true",
+    ]
+    .map(String::from)
+    .into();
     java.extend([logging, logs, "-cp".into(), path, "kafka.Kafka".into(), properties.display().to_string()]);
     Ok(Node::new(dir, java, "Kafka Server started"))
 }
