@@ -70,6 +70,22 @@ async fn data_of_other_counts_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn different_counts_at_once_never_both_win() {
+    let Some(hosts) = hosts() else { return };
+    let url = keyspace(&hosts, "race");
+    let other = Partitions { messages: 4, ..PARTITIONS };
+    let open = |counts| cql::open(&url, Options::new(counts)).map(|opened| opened.map(drop));
+    let (one, two) = tokio::join!(open(PARTITIONS), open(other));
+    assert!(one.is_err() || two.is_err(), "both were taken");
+    for (counts, first) in [(PARTITIONS, one), (other, two)] {
+        let Err(StoreError::Refused(text)) = first else { continue };
+        assert!(text.contains("set "), "{text}");
+        let again = open(counts).await;
+        assert!(matches!(again, Err(StoreError::Refused(_))), "refused, then taken: {again:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_not_there_is_unavailable_soon() {
     let began = Instant::now();
     let refused = cql::open("scylla://127.0.0.1:1/godwit", Options::new(PARTITIONS)).await.map(drop);

@@ -38,8 +38,6 @@ pub(super) const SENDER: i8 = 2;
 pub(super) const READ_LAYOUT: &str = "SELECT version, messages, timelines FROM layout WHERE id = 'layout'";
 pub(super) const WRITE_LAYOUT: &str =
     "INSERT INTO layout (id, version, messages, timelines) VALUES ('layout', ?, ?, ?) USING TIMESTAMP ?";
-pub(super) const DROP_LAYOUT: &str = "DELETE FROM layout USING TIMESTAMP ? \
-     WHERE id = 'layout' AND version = ? AND messages = ? AND timelines = ?";
 
 pub(super) const READ_CONVERSATION: &str =
     "SELECT kind, user_id, device_id, at, value FROM conversations WHERE conversation = ?";
@@ -89,7 +87,7 @@ mod tests {
         let statements: Vec<&str> = code.split("pub(super) const ").skip(1).collect();
         let writes = statements.iter().filter(|s| s.contains("INSERT ") || s.contains("DELETE "));
         let writes: Vec<_> = writes.collect();
-        assert_eq!(writes.len(), 9);
+        assert_eq!(writes.len(), 8);
         for write in writes {
             assert!(write.contains("USING TIMESTAMP ?"), "{write}");
         }

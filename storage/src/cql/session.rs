@@ -178,16 +178,16 @@ async fn is_created(session: &Session, place: &Place) -> Result<bool, StoreError
     Ok(rows.rows_num() >= schema::TABLES.len())
 }
 
-/// Writes the layout where there is none, and refuses any other. Two that create at once with different
-/// counts see each other's row, and whoever does takes its own back.
+/// Writes the layout where there is none, and refuses any other. Of two that create at once with different
+/// counts, the later one at least sees both rows. Neither row is taken back: a third process may have read it
+/// and begun, and without it the other counts would be taken in silence.
 async fn check_layout(session: &Session, place: &Place, layout: Layout) -> Result<(), StoreError> {
     let int = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
     let counts = layout.partitions;
     let mine = (int(layout.version), int(counts.messages), int(counts.timelines));
     let read = prepare(session, schema::READ_LAYOUT).await?;
     let mut found = layouts(session, &read).await?;
-    let creates = found.is_empty();
-    if creates {
+    if found.is_empty() {
         let write = prepare(session, schema::WRITE_LAYOUT).await?;
         let values = (mine.0, mine.1, mine.2, LAYOUT_TIMESTAMP);
         session.execute_unpaged(&write, values).await.map_err(|error| Trouble::from(error).0)?;
@@ -195,11 +195,6 @@ async fn check_layout(session: &Session, place: &Place, layout: Layout) -> Resul
     }
     if found == [mine] {
         return Ok(());
-    }
-    if creates {
-        let drop = prepare(session, schema::DROP_LAYOUT).await?;
-        let values = (LAYOUT_TIMESTAMP, mine.0, mine.1, mine.2);
-        session.execute_unpaged(&drop, values).await.map_err(|error| Trouble::from(error).0)?;
     }
     Err(refused(place, &found, mine))
 }
@@ -217,9 +212,17 @@ fn refused(place: &Place, found: &[(i32, i32, i32)], mine: (i32, i32, i32)) -> S
             format!("layout {version} with {messages} messages and {timelines} timelines partitions")
         })
         .collect();
+    let remedy = match found.len() {
+        1 => {
+            "Counts are frozen when the data is created: set them to what the keyspace has, or use another keyspace"
+        }
+        _ => {
+            "Processes with different counts created it at once: set the same counts everywhere, end every \
+             process, then drop the keyspace if it holds nothing yet, or delete the wrong row of its table layout"
+        }
+    };
     StoreError::Refused(format!(
-        "keyspace {} has {}; this process wants layout {LAYOUT_VERSION} with {} and {}. Counts are frozen when the \
-         data is created: set them to what the keyspace has, or use another keyspace",
+        "keyspace {} has {}; this process wants layout {LAYOUT_VERSION} with {} and {}. {remedy}",
         place.keyspace,
         words.join(" and "),
         mine.1,
