@@ -48,7 +48,9 @@ pub struct TimelineRun {
     stepped: u64,
     effects: VecDeque<(u64, Effect)>,
     flush: Option<Flush>,
-    /// The tick of its own Owner record; 0 until that has been consumed.
+    /// Its own Owner record was read: another one after it ends the run.
+    owns: bool,
+    /// The tick of its own Owner record; 0 until everything before that is stored.
     pub term: u64,
     /// Another owner was read.
     pub stopped: bool,
@@ -80,6 +82,7 @@ impl TimelineRun {
             stepped: 0,
             effects: VecDeque::new(),
             flush: None,
+            owns: false,
             term: 0,
             stopped: false,
             marks: BTreeSet::new(),
@@ -114,11 +117,9 @@ impl TimelineRun {
         let mut effects = Vec::new();
         self.stage.step(append_us, &record, false, &mut effects);
         for effect in &effects {
-            if let Effect::Owner(owner, _) = effect
-                && owner.run != self.me
-                && self.term > 0
-            {
-                self.stopped = true;
+            if let Effect::Owner(owner, _) = effect {
+                self.stopped |= self.owns && owner.run != self.me;
+                self.owns |= owner.run == self.me;
             }
         }
         self.effects.extend(effects.into_iter().map(|effect| (self.stepped, effect)));

@@ -5,12 +5,16 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tests::{Backends, Chat, Load, Run, Server, texts, within};
 
 /// Longer than the 6 s after which a group gives a silent member's partitions away.
 const STOPPED: Duration = Duration::from_secs(10);
+
+/// Four processes, three brokers and three nodes are enough for one machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 struct Cluster {
     conns: [Server; 2],
@@ -54,6 +58,7 @@ impl Cluster {
 #[test]
 fn processes_die_and_stop_in_turn_and_nothing_is_lost() {
     let Some(backends) = Backends::find("a cluster whose processes die in turn") else { return };
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path(), &backends);
     let load = Load { links: 200, rate: 150, duration: Duration::from_secs(60) };
@@ -77,6 +82,7 @@ fn processes_die_and_stop_in_turn_and_nothing_is_lost() {
 #[test]
 fn two_devices_talk_across_nodes() {
     let Some(backends) = Backends::find("a conversation across nodes") else { return };
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(dir.path(), &backends);
     let data = cluster.conns[0].data();
