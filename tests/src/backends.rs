@@ -1,5 +1,7 @@
 //! The real Kafka and CQL database that tests may use, as `cargo xtask test` starts them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 /// URLs for a deployment of this test's own.
 #[derive(Clone, Debug)]
 pub struct Backends {
@@ -22,8 +24,10 @@ impl Backends {
             println!("left out: {what}, for want of a Kafka and a CQL database");
             return None;
         };
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let name = format!("t{}_{}", std::process::id(), now.as_millis());
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}_{}_{count}", std::process::id(), now.as_millis());
         Some(Self { log: format!("kafka://{kafka}/{name}"), store: format!("scylla://{cql}/{name}") })
     }
 }

@@ -41,14 +41,6 @@ impl Server {
     /// It ends, or is not ready in time; its log is printed.
     #[must_use]
     pub fn start(dir: &Path, name: &str, arguments: &[&str]) -> Self {
-        let mut server = Self::start_unready(dir, name, arguments);
-        server.wait_ready();
-        server
-    }
-
-    /// The same without waiting: where several processes become ready only together.
-    #[must_use]
-    pub fn start_unready(dir: &Path, name: &str, arguments: &[&str]) -> Self {
         let process = Process::new(spawn(dir, name, arguments, &Ports::default()));
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
         let mut server =

@@ -28,18 +28,13 @@ impl Cluster {
             let partitions =
                 ["--set", "storage.messages_partitions=6", "--set", "storage.timelines_partitions=6"];
             let arguments = ["--roles", roles, "--name", name, "--log", log, "--store", store];
-            Server::start_unready(dir, name, &[&arguments[..], &partitions].concat())
+            Server::start(dir, name, &[&arguments[..], &partitions].concat())
         };
-        let mut cluster = Self {
+        // One after the other: the first creates topics and tables.
+        Self {
             logics: [start("logic-1", "logic,api"), start("logic-2", "logic,api")],
             conns: [start("conn-1", "conn"), start("conn-2", "conn")],
-        };
-        cluster.wait_ready();
-        cluster
-    }
-
-    fn wait_ready(&mut self) {
-        self.logics.iter_mut().chain(&mut self.conns).for_each(Server::wait_ready);
+        }
     }
 
     fn servers(&self) -> [&Server; 4] {
