@@ -32,8 +32,7 @@ impl Conversations for Cql {
             let limit = i32::try_from(limit).unwrap_or(i32::MAX);
             let values = (id.as_bytes().as_slice(), MEMBER, after, limit);
             let database = &self.0;
-            let request = database.session.execute_unpaged(&database.statements.read_members, values);
-            let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+            let rows = database.read(&database.statements.read_members, values).await?;
             let mut members = Vec::new();
             for row in rows.rows::<(String, Bytes)>().map_err(failed)? {
                 let (user, value) = row.map_err(failed)?;
@@ -94,8 +93,7 @@ impl Cql {
     ) -> Result<Option<(Tick, Bytes)>, StoreError> {
         let database = &self.0;
         let values = (id.as_bytes().as_slice(), kind, user, "");
-        let request = database.session.execute_unpaged(&database.statements.read_part, values);
-        let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+        let rows = database.read(&database.statements.read_part, values).await?;
         let row = rows.maybe_first_row::<(i64, Bytes)>().map_err(failed)?;
         Ok(row.map(|(at, value)| (Tick(number(at)), value)))
     }

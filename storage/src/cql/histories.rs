@@ -77,8 +77,7 @@ impl Cql {
     async fn get_one(&self, id: ConversationId, no: u64) -> Result<Option<HistoryRow>, StoreError> {
         let database = &self.0;
         let values = (id.as_bytes().as_slice(), big(no / BUCKET), big(no));
-        let request = database.session.execute_unpaged(&database.statements.read_history, values);
-        let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+        let rows = database.read(&database.statements.read_history, values).await?;
         let row = rows.maybe_first_row::<(i64, Bytes)>().map_err(failed)?;
         Ok(row.map(|(at, entry)| HistoryRow { conversation: id, no, at: Tick(number(at)), entry }))
     }
@@ -97,8 +96,7 @@ impl Cql {
         };
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let values = (id.as_bytes().as_slice(), big(bucket), big(from), big(to), limit);
-        let request = database.session.execute_unpaged(statement, values);
-        let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+        let rows = database.read(statement, values).await?;
         let mut page = Vec::new();
         for row in rows.rows::<(i64, i64, Bytes)>().map_err(failed)? {
             let (no, at, entry) = row.map_err(failed)?;

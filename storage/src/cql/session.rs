@@ -10,6 +10,8 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::response::query_result::QueryRowsResult;
+use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
@@ -111,6 +113,27 @@ impl Database {
         request.await.map_err(|error| error.into().0)
     }
 
+    /// The rows that a statement reads, on one page.
+    pub(super) async fn read(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryRowsResult, StoreError> {
+        self.request(self.session.execute_unpaged(statement, values))
+            .await?
+            .into_rows_result()
+            .map_err(failed)
+    }
+
+    /// Writes one row.
+    pub(super) async fn write(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<(), StoreError> {
+        self.request(self.session.execute_unpaged(statement, values)).await.map(drop)
+    }
+
     /// Runs one request for each item, many at a time, and returns the answers in the items' order.
     pub(super) async fn each<I, T, F>(
         &self,
@@ -129,7 +152,7 @@ impl Database {
     }
 
     /// The same statement for several rows of one CQL partition, whole or not at all.
-    pub(super) async fn write_all<V: scylla::serialize::row::SerializeRow>(
+    pub(super) async fn write_all<V: SerializeRow>(
         &self,
         statement: &PreparedStatement,
         rows: Vec<V>,

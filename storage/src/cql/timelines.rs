@@ -65,8 +65,7 @@ impl Cql {
         let database = &self.0;
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let values = (user.as_str(), big(bucket), big(after), limit);
-        let request = database.session.execute_unpaged(&database.statements.read_timeline, values);
-        let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+        let rows = database.read(&database.statements.read_timeline, values).await?;
         let mut page = Vec::new();
         for row in rows.rows::<(i64, i64, Bytes)>().map_err(failed)? {
             let (seq, at, row) = row.map_err(failed)?;

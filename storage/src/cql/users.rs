@@ -45,8 +45,7 @@ impl Users for Cql {
 impl Cql {
     async fn load_user(&self, user: UserId) -> Result<Option<StoredUser>, StoreError> {
         let database = &self.0;
-        let request = database.session.execute_unpaged(&database.statements.read_user, (user.as_str(),));
-        let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+        let rows = database.read(&database.statements.read_user, (user.as_str(),)).await?;
         let row = rows.maybe_first_row::<(i64, Bytes)>().map_err(failed)?;
         Ok(row.map(|(at, row)| StoredUser { at: Tick(number(at)), row }))
     }
@@ -54,8 +53,7 @@ impl Cql {
     async fn save_user(&self, write: UserWrite) -> Result<(), StoreError> {
         let (database, at) = (&self.0, big(write.at.0));
         let values = (write.user.as_str(), at, write.row, at);
-        let request = database.session.execute_unpaged(&database.statements.write_user, values);
-        database.request(request).await.map(drop)
+        database.write(&database.statements.write_user, values).await
     }
 
     async fn save_session(&self, partition: Partition, write: SessionWrite) -> Result<(), StoreError> {
@@ -63,15 +61,15 @@ impl Cql {
         let SessionRow { fence, user, device } = write.session;
         let shard = shard_of(&fence);
         let (incarnation, reactor, link) = (big(fence.incarnation), int(fence.reactor), big(fence.link));
-        let (statements, session) = (&database.statements, &database.session);
+        let statements = &database.statements;
         if write.live {
             let place = (int(partition), shard, fence.node.as_str(), incarnation, reactor, link);
             let values =
                 (place.0, place.1, place.2, place.3, place.4, place.5, user.as_str(), device.as_str(), at);
-            database.request(session.execute_unpaged(&statements.write_session, values)).await.map(drop)
+            database.write(&statements.write_session, values).await
         } else {
             let values = (at, int(partition), shard, fence.node.as_str(), incarnation, reactor, link);
-            database.request(session.execute_unpaged(&statements.drop_session, values)).await.map(drop)
+            database.write(&statements.drop_session, values).await
         }
     }
 
@@ -108,8 +106,7 @@ impl Checkpoints for Cql {
     fn load(&self, topic: Topic, partition: Partition) -> Answer<'_, Option<Checkpoint>> {
         async move {
             let (database, values) = (&self.0, (topic.name(), int(partition)));
-            let request = database.session.execute_unpaged(&database.statements.read_checkpoint, values);
-            let rows = database.request(request).await?.into_rows_result().map_err(failed)?;
+            let rows = database.read(&database.statements.read_checkpoint, values).await?;
             let row = rows.maybe_first_row::<(i64, i64, Bytes)>().map_err(failed)?;
             Ok(row.map(|(offset, tick, state)| {
                 let (offset, tick) = (number(offset), Tick(number(tick)));
@@ -125,8 +122,7 @@ impl Checkpoints for Cql {
             let (database, tick) = (&self.0, big(checkpoint.tick.0));
             let (offset, state) = (big(checkpoint.offset), checkpoint.state);
             let values = (topic.name(), int(partition), offset, tick, state, tick);
-            let request = database.session.execute_unpaged(&database.statements.write_checkpoint, values);
-            database.request(request).await.map(drop)
+            database.write(&database.statements.write_checkpoint, values).await
         }
         .boxed()
     }
