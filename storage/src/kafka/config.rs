@@ -10,6 +10,9 @@ use super::settings::BATCH_BYTES_MAX;
 /// Without a heartbeat for so long, a member's partitions go to others.
 const SESSION_MS: u32 = 6_000;
 const HEARTBEAT_MS: u32 = 2_000;
+/// How often a member looks which partitions there are. A broker that it asks may not know a topic yet:
+/// its partitions would go to nobody until the next look, by default five minutes later.
+const MEMBER_LOOK_MS: u32 = 2_000;
 /// How long a broker holds a fetch for which it has nothing. A partition that a reader adds waits for
 /// the fetch under way, so this is also how long opening a reader may take.
 const FETCH_WAIT_MS: u32 = 50;
@@ -78,6 +81,7 @@ pub(super) fn member(place: &Place) -> ClientConfig {
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", SESSION_MS.to_string())
         .set("heartbeat.interval.ms", HEARTBEAT_MS.to_string())
+        .set("topic.metadata.refresh.interval.ms", MEMBER_LOOK_MS.to_string())
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")

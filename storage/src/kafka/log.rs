@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use proto::limits::RECORD_BYTES_MAX;
 use rdkafka::admin::AdminOptions;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
@@ -59,20 +59,26 @@ impl Shared {
         Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
     }
 
+    /// Looks again who leads where the leader that is known does not answer, as [`Shared::bounds`] does.
     async fn trim(&self, topic: Topic, partition: Partition, below: u64) -> Result<(), LogError> {
         let number = self.number(topic, partition)?;
         let below = i64::try_from(below).map_err(|_| LogError::Refused(format!("{below} is no offset")))?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.place.topic(topic), number, Offset::Offset(below))
             .map_err(|error| self.failure(&error))?;
-        let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
-        let deleting = self.admin.delete_records(&list, &options);
-        let deleted = deleting.await.map_err(|error| self.failure(&error))?;
-        deleted
-            .elements()
-            .iter()
-            .try_for_each(|element| element.error())
-            .map_err(|error| self.failure(&error))
+        if self.delete(&list, LEADER_ANSWER).await.is_ok() {
+            return Ok(());
+        }
+        let admin = self.admin.clone();
+        let looked = blocking(move || admin.inner().fetch_metadata(None, ANSWER).map(drop)).await?;
+        looked.map_err(|error| self.failure(&error))?;
+        self.delete(&list, ANSWER).await.map_err(|error| self.failure(&error))
+    }
+
+    async fn delete(&self, list: &TopicPartitionList, patience: Duration) -> KafkaResult<()> {
+        let options = AdminOptions::new().request_timeout(Some(patience)).operation_timeout(Some(patience));
+        let deleted = self.admin.delete_records(list, &options).await?;
+        deleted.elements().iter().try_for_each(|element| element.error())
     }
 
     fn number(&self, topic: Topic, partition: Partition) -> Result<i32, LogError> {

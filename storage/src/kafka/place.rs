@@ -17,21 +17,28 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes a URL apart.
+    /// Takes a URL apart. What is not understood is refused by name; what may be a password is not repeated.
     pub(super) fn parse(url: &str) -> Result<Self, LogError> {
-        let refused = |what: &str| {
-            LogError::Refused(format!("{url}: {what}; write kafka://host:port[,host:port]/prefix"))
-        };
-        let rest = url.strip_prefix(SCHEME).ok_or_else(|| refused("does not begin with kafka://"))?;
+        let rest = url.strip_prefix(SCHEME).ok_or_else(|| refused("it does not begin with kafka://"))?;
         let (hosts, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if hosts.contains('@') || prefix.contains('@') {
+            return Err(refused(
+                "there is something before '@', but a name and a password are not supported",
+            ));
+        }
+        if let Some(at) = rest.find(['?', '#']) {
+            let what = rest[at..].split('=').next().unwrap_or_default();
+            return Err(refused(&format!("{what:?} is there, but options are not supported")));
+        }
         let prefix = if prefix.is_empty() { PREFIX_DEFAULT } else { prefix };
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if prefix.len() > PREFIX_BYTES_MAX || !prefix.chars().all(legal) {
-            return Err(refused("the prefix is at most 200 letters, digits, '.', '_' and '-'"));
+            let rule = "is not at most 200 letters, digits, '.', '_' and '-'";
+            return Err(refused(&format!("the prefix {prefix:?} {rule}")));
         }
-        let servers: Option<Vec<String>> = hosts.split(',').map(server).collect();
-        let servers = servers.ok_or_else(|| refused("a server is not host:port"))?.join(",");
-        Ok(Self { servers, prefix: prefix.to_owned() })
+        let named = |text: &str| server(text).ok_or_else(|| refused(&format!("{text:?} is not host:port")));
+        let servers: Result<Vec<String>, LogError> = hosts.split(',').map(named).collect();
+        Ok(Self { servers: servers?.join(","), prefix: prefix.to_owned() })
     }
 
     /// What the topic is called in Kafka.
@@ -58,6 +65,10 @@ impl Place {
     pub(super) fn url(&self) -> String {
         format!("{SCHEME}{}/{}", self.servers, self.prefix)
     }
+}
+
+fn refused(what: &str) -> LogError {
+    LogError::Refused(format!("the log's URL: {what}; write kafka://host:port[,host:port]/prefix"))
 }
 
 /// A server with its port; none where it cannot be one.
@@ -99,27 +110,45 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused() {
+    fn other_urls_are_refused_by_the_part_that_is_not_understood() {
         let long = format!("kafka://h/{}", "x".repeat(201));
-        for url in [
-            "",
-            "kafka:/h",
-            "scylla://h",
-            "kafka://",
-            "kafka:///x",
-            "kafka://h:0",
-            "kafka://h:x",
-            "kafka://h:70000",
-            "kafka://h,/x",
-            "kafka://a b",
-            "kafka://user@h",
-            "kafka://h/a/b",
-            "kafka://h/ü",
-            "kafka://[]:1",
-            &long,
+        for (url, part) in [
+            ("", "does not begin with"),
+            ("kafka:/h", "does not begin with"),
+            ("scylla://h", "does not begin with"),
+            ("kafka://", "\"\" is not host:port"),
+            ("kafka:///x", "\"\" is not host:port"),
+            ("kafka://h:0", "\"h:0\""),
+            ("kafka://h:x", "\"h:x\""),
+            ("kafka://h:70000", "\"h:70000\""),
+            ("kafka://a:1,h:1:2/x", "\"h:1:2\""),
+            ("kafka://h,/x", "\"\" is not host:port"),
+            ("kafka://a b", "\"a b\""),
+            ("kafka://user@h", "before '@'"),
+            ("kafka://h/x?acks=1", "\"?acks\""),
+            ("kafka://h?security.protocol=ssl", "\"?security.protocol\""),
+            ("kafka://h/x#y", "\"#y\""),
+            ("kafka://h/a/b", "\"a/b\""),
+            ("kafka://h/ü", "\"ü\""),
+            ("kafka://[]:1", "\"[]:1\""),
+            (&long, "at most 200"),
         ] {
             let refused = Place::parse(url).unwrap_err();
-            assert!(matches!(&refused, LogError::Refused(text) if text.contains("host:port")), "{url}");
+            let LogError::Refused(text) = refused else { panic!("{url}: {refused}") };
+            assert!(text.contains(part) && text.contains("host:port]/prefix"), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_repeated() {
+        for url in [
+            "kafka://user:pa55@h:1/x",
+            "kafka://user:pa5/5@h",
+            "kafka://user:?pa55@h/x",
+            "kafka://h/x?sasl.password=pa55",
+        ] {
+            let refused = Place::parse(url).unwrap_err().to_string();
+            assert!(!refused.contains("pa5") && refused.contains("not supported"), "{refused}");
         }
     }
 }

@@ -126,9 +126,17 @@ async fn describe(
 ) -> Result<BTreeMap<Topic, BTreeMap<String, String>>, LogError> {
     let mut all = BTreeMap::new();
     for topic in Topic::ALL {
-        let name = place.topic(topic);
-        let options = AdminOptions::new().request_timeout(Some(ANSWER));
-        let asked = [ResourceSpecifier::Topic(&name)];
+        all.insert(topic, settings_of(admin, place, &place.topic(topic)).await?);
+    }
+    Ok(all)
+}
+
+/// The settings of a topic. The broker that is asked may be behind the one that said the topic is there:
+/// it then answers without any.
+async fn settings_of(admin: &Admin, place: &Place, name: &str) -> Result<BTreeMap<String, String>, LogError> {
+    let options = AdminOptions::new().request_timeout(Some(ANSWER));
+    for _ in 0..READY_TRIES {
+        let asked = [ResourceSpecifier::Topic(name)];
         let answers =
             admin.describe_configs(&asked, &options).await.map_err(|error| failure(place, &error))?;
         let mut settings = BTreeMap::new();
@@ -136,9 +144,12 @@ async fn describe(
             let answer = answer.map_err(|code| failure(place, &KafkaError::AdminOp(code)))?;
             settings.extend(answer.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
         }
-        all.insert(topic, settings);
+        if !settings.is_empty() {
+            return Ok(settings);
+        }
+        tokio::time::sleep(READY_PAUSE).await;
     }
-    Ok(all)
+    Err(unreachable(place, &format!("a broker does not know topic {name}, which another one does")))
 }
 
 /// An error of the library's as one of the log's.
