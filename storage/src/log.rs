@@ -1,9 +1,26 @@
 //! The `Log` seam: append to a partition, read a partition from an offset, learn which partitions are
 //! one's own.
 //!
-//! Promised: a record reported as appended is on the replicas that the log promises, and is read by
-//! everyone in the one order of its partition. Not promised: that a record reported as failed is absent
-//! (it may be there, and may even appear later), nor any order between partitions.
+//! Everyone reads a partition in one and the same order. Promised of what one producer appends to one
+//! partition:
+//!
+//! - A record reported as appended is there, on the replicas that the log promises.
+//! - Of two records reported as appended, the one appended first is read first.
+//!
+//! Not promised:
+//!
+//! - That a record is there only once. A log that cannot know whether an append landed repeats it, and
+//!   then records after it as well: a run of records may be read again, those reported as appended
+//!   among them. The order above is that of the first copies; any other copy comes later.
+//! - That a record reported as failed is absent, or that it stands where it was appended: it may be
+//!   there, and may even appear later, behind records that were appended after it.
+//! - That nothing is appended behind a failure: later records land all the same.
+//! - Any order between partitions, or between producers.
+//!
+//! So a reader must be able to tell, from the records alone, a copy and a hole. Sends carry a number, and
+//! whoever judges them drops repeats and refuses gaps; outputs name the one before, and are applied only
+//! right behind it; and an appender vouches for a record (acknowledges a send, counts an output as done)
+//! only once all that it appended before it for the same reader was confirmed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -93,7 +110,7 @@ pub enum Append {
 /// Why an append was reported as failed. The record may be in the log all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Not confirmed in time.
+    /// Not confirmed in time. The producer goes on.
     #[error("the log did not confirm the record in time")]
     Timeout,
     /// This producer will not append again; make a new one.
@@ -110,8 +127,8 @@ pub trait Report: Send + Sync + 'static {
     fn reported(&self, outcomes: &[(Tag, Result<(), AppendError>)]);
 }
 
-/// Appends in the order of the calls, per partition. Dropping it abandons what is queued: each of those
-/// may or may not land, and is not reported.
+/// Appends in the order of the calls, per partition, as far as the module's text promises it. Dropping it
+/// abandons what is queued: each of those may or may not land, and is not reported.
 pub trait Producer: Send + Sync + 'static {
     /// Queues a record; never blocks.
     fn append(&self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Append;

@@ -12,44 +12,27 @@
 )]
 #![cfg(all(feature = "kafka", feature = "conformance"))]
 
+mod kafka_support;
+
 use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kafka_support::{PARTITIONS, own, prefix, servers, shared_out};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use storage::conformance::log::{self as suite, LogHarness};
 use storage::conformance::reports::{PATIENCE, Reports};
-use storage::kafka::{self, Options};
-use storage::log::{Append, Assignment, Log, LogError, Membership, Partitions, Tag, Topic};
-
-const PARTITIONS: Partitions = Partitions { messages: 3, timelines: 2 };
-
-/// The brokers to test against; none, and a word about it, where there are none.
-fn servers() -> Option<String> {
-    let servers = std::env::var("GODWIT_TEST_KAFKA").ok().filter(|servers| !servers.is_empty());
-    if servers.is_none() {
-        assert!(std::env::var("CI").is_err(), "CI must name brokers in GODWIT_TEST_KAFKA");
-        println!("left out: everything about Kafka, because GODWIT_TEST_KAFKA names no brokers");
-    }
-    servers
-}
-
-/// A prefix that no other test and no earlier run uses.
-fn prefix() -> String {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    format!("test-{}-{now}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
-}
+use storage::kafka::Options;
+use storage::log::{Append, Assignment, Log, LogError, Partitions, Tag, Topic};
 
 async fn open(servers: &str, prefix: &str, partitions: Partitions) -> Result<Arc<dyn Log>, LogError> {
-    kafka::open(&format!("kafka://{servers}/{prefix}"), Options::new(partitions)).await
+    kafka_support::open(servers, prefix, Options::new(partitions)).await
 }
 
 struct Cluster {
@@ -227,18 +210,6 @@ fn noise(seed: u64, len: usize) -> Bytes {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// What the group hands out, until everything in `all` is owned.
-async fn owns(member: &mut dyn Membership, owned: &mut BTreeSet<(Topic, u32)>, all: &[(Topic, u32)]) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !all.iter().all(|spot| owned.contains(spot)) {
-        match tokio::time::timeout_at(deadline, member.next()).await {
-            Ok(Ok(Assignment::Assigned(topic, partition))) => assert!(owned.insert((topic, partition))),
-            Ok(Ok(Assignment::Revoked(topic, partition))) => assert!(owned.remove(&(topic, partition))),
-            other => panic!("{all:?} should be owned, {owned:?} are; then came {other:?}"),
-        }
-    }
-}
-
 /// A broker may be behind in what it knows of new topics. A member that joins meanwhile gets the rest
 /// within seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,9 +222,10 @@ async fn a_topic_that_a_member_sees_late_is_shared_out_soon() {
     let late = format!("{prefix}.{}", Topic::Timelines);
     admin.delete_topics(&[&late], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
     let mut member = log.join().unwrap();
-    let messages: Vec<_> = (0..3).map(|partition| (Topic::Messages, partition)).collect();
+    let (late_ones, others): (Vec<_>, Vec<_>) =
+        shared_out().into_iter().partition(|(topic, _)| *topic == Topic::Timelines);
     let mut owned = BTreeSet::new();
-    owns(&mut *member, &mut owned, &messages).await;
+    own(&mut *member, &mut owned, &others).await;
     // A broker may have been behind here as well: then they are taken away again.
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while owned.iter().any(|(topic, _)| *topic == Topic::Timelines) {
@@ -264,7 +236,7 @@ async fn a_topic_that_a_member_sees_late_is_shared_out_soon() {
     // Creates what is missing.
     open(&servers, &prefix, PARTITIONS).await.unwrap();
     let begun = Instant::now();
-    owns(&mut *member, &mut owned, &[(Topic::Timelines, 0), (Topic::Timelines, 1)]).await;
+    own(&mut *member, &mut owned, &late_ones).await;
     println!("a late topic was shared out after {:?}", begun.elapsed());
 }
 
@@ -369,9 +341,7 @@ async fn a_stopped_member_learns_that_it_lost() {
     told.wait("Assigned", 5).await;
     child.signal("-STOP");
     let mut member = log.join().unwrap();
-    let spots = |topic, count| (0..count).map(move |partition| (topic, partition));
-    let all: Vec<_> = spots(Topic::Messages, 3).chain(spots(Topic::Timelines, 2)).collect();
-    owns(&mut *member, &mut BTreeSet::new(), &all).await;
+    own(&mut *member, &mut BTreeSet::new(), &shared_out()).await;
     child.signal("-CONT");
     told.wait("Revoked", 5).await;
     told.wait("Assigned", 1).await;

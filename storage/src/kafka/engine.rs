@@ -1,5 +1,12 @@
 //! The one idempotent producer that all handles of an open log share, and the thread that serves its
 //! outcomes. A fatal error kills it for good; the log makes a new one for handles made later.
+//!
+//! A record that timed out does not: brokers know a producer's records by epoch and number, and take
+//! them without a gap. After a gap (a record timed out, or a batch was turned down while later ones were
+//! under way) the library waits until nothing is under way in any partition, and numbers what is left
+//! anew in the next epoch. A broker takes nothing of an epoch behind the next one's records, so the order
+//! holds; but what was sent in the old epoch and never answered is sent again in the new one, where no
+//! broker knows it for a copy.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -27,7 +27,9 @@ pub struct Options {
     pub partitions: Partitions,
     /// How long a record may wait for others to share a batch.
     pub linger: Duration,
-    /// How long until a record that nobody confirmed is reported as failed.
+    /// How long until a record that nobody confirmed is reported as failed. Brokers take some 9 s to
+    /// notice that one of them is gone, and then elect: with less than that, appends fail whenever a broker
+    /// crashes, and leave copies. With more, whoever waits learns of a long outage later.
     pub append_timeout: Duration,
     /// Records that all producers of this process together may have queued.
     pub queued_max: usize,
@@ -42,7 +44,7 @@ impl Options {
         Self {
             partitions,
             linger: Duration::from_millis(2),
-            append_timeout: Duration::from_secs(10),
+            append_timeout: Duration::from_secs(20),
             queued_max: 100_000,
             queued_bytes_max: 64 * 1024 * 1024,
         }
