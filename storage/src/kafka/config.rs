@@ -20,6 +20,9 @@ const FETCH_WAIT_MS: u32 = 50;
 const PREFETCH_KBYTES: u32 = 1_024;
 const PREFETCH_RECORDS: u32 = 2_000;
 
+/// Long enough to take a batch of a lane in, record by record, so that it leaves in one request.
+const LINGER_MS: &str = "1";
+
 fn common(place: &Place) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
@@ -47,11 +50,12 @@ pub(super) fn producer(place: &Place, options: &Options) -> ClientConfig {
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", "lz4")
-        .set("linger.ms", options.linger.as_millis().to_string())
+        .set("linger.ms", LINGER_MS)
         .set("message.timeout.ms", options.append_timeout.as_millis().to_string())
         .set("message.max.bytes", BATCH_BYTES_MAX.to_string())
-        .set("queue.buffering.max.messages", options.queued_max.to_string())
-        .set("queue.buffering.max.kbytes", (options.queued_bytes_max / 1024).max(1).to_string());
+        // The engine's own caps refuse before these do.
+        .set("queue.buffering.max.messages", (2 * options.queued_max).to_string())
+        .set("queue.buffering.max.kbytes", (2 * options.queued_bytes_max / 1024).max(1).to_string());
     config
 }
 

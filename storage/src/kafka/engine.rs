@@ -8,22 +8,25 @@
 //! holds; but what was sent in the old epoch and never answered is sent again in the new one, where no
 //! broker knows it for a copy.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
 };
 
-use super::context;
+use super::lane::{Lane, Offer, Waiting};
 use super::outlet::{Ending, Outlet};
+use super::place::Place;
 use super::wake::Wake;
-use crate::log::{Append, AppendError, LogError, Partition, Tag};
+use super::{Options, config, context};
+use crate::log::{Append, AppendError, LogError, Partition, Tag, Topic};
 
 /// The serving thread wakes on its own this often; everything else wakes it at once.
 const IDLE: Duration = Duration::from_secs(1);
@@ -31,17 +34,27 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(super) struct Engine {
     producer: Arc<BaseProducer<Outcomes>>,
     thread: Thread,
+    lanes: BTreeMap<(Topic, Partition), Arc<Lane>>,
+    records_max: usize,
+    bytes_max: usize,
 }
 
 impl Engine {
-    pub(super) fn new(config: &ClientConfig) -> Result<Arc<Self>, LogError> {
+    pub(super) fn new(place: &Place, options: &Options) -> Result<Arc<Self>, LogError> {
         let failed = |cause: String| LogError::Failed(format!("the producer cannot be set up: {cause}"));
-        let made = BaseProducer::from_config_and_context(config, Outcomes::default());
+        let made =
+            BaseProducer::from_config_and_context(&config::producer(place, options), Outcomes::default());
         let producer = Arc::new(made.map_err(|error| failed(error.to_string()))?);
         let served = producer.clone();
         let thread = thread::Builder::new().name("kafka-outcomes".into()).spawn(move || serve(&served));
         let thread = thread.map_err(|error| failed(error.to_string()))?.thread().clone();
-        Ok(Arc::new(Self { producer, thread }))
+        let (records_max, bytes_max) = (options.queued_max, options.queued_bytes_max);
+        Ok(Arc::new(Self { producer, thread, lanes: lanes(place, options), records_max, bytes_max }))
+    }
+
+    /// The lane of a partition; none where there is no such partition.
+    pub(super) fn lane(&self, topic: Topic, partition: Partition) -> Option<&Arc<Lane>> {
+        self.lanes.get(&(topic, partition))
     }
 
     /// Whether it will never append again.
@@ -50,43 +63,60 @@ impl Engine {
     }
 
     /// Queues a record for which the outlet has room.
-    pub(super) fn append(
-        &self,
-        topic: &str,
-        partition: Partition,
-        record: &[u8],
-        tag: Tag,
-        outlet: &Arc<Outlet>,
-    ) -> Append {
+    pub(super) fn append(&self, lane: &Arc<Lane>, waiting: Waiting) -> Append {
         if self.is_dead() {
             // Handles share this producer, so the first append after the end is taken to tell of it.
-            return match outlet.knows_the_end() {
+            return match waiting.outlet.knows_the_end() {
                 true => Append::Refused,
-                false => self.fail(tag, outlet, AppendError::Fatal),
+                false => self.fail(&waiting, AppendError::Fatal),
             };
         }
-        let Ok(partition) = i32::try_from(partition) else { return self.reject(tag, outlet) };
-        let pending = Box::new(Pending { outlet: outlet.clone(), tag });
-        let record: BaseRecord<'_, (), [u8], _> =
-            BaseRecord::with_opaque_to(topic, pending).partition(partition).payload(record);
-        match self.producer.send(record) {
-            Ok(()) => Append::Queued,
-            Err((error, _)) if ending(error.rdkafka_error_code()) == AppendError::Rejected => {
-                self.reject(tag, outlet)
-            }
-            Err(_) => Append::Refused,
+        let outcomes = self.producer.context();
+        let (records, bytes) = (&outcomes.records, &outcomes.bytes);
+        if records.load(Ordering::Relaxed) >= self.records_max
+            || bytes.load(Ordering::Relaxed) + waiting.record.len() > self.bytes_max
+        {
+            return Append::Refused;
         }
+        outcomes.enter(&waiting);
+        let (outlet, tag) = (waiting.outlet.clone(), waiting.tag);
+        let size = waiting.record.len();
+        if let Some(ending) = lane.add(waiting, |waiting| offer(&self.producer, lane, waiting)) {
+            outcomes.leave(&outlet, tag, size, ending);
+            self.thread.unpark();
+        }
+        Append::Queued
     }
 
     /// Takes a record only to report that the log cannot take it: refusing it would have it tried again.
-    pub(super) fn reject(&self, tag: Tag, outlet: &Arc<Outlet>) -> Append {
-        self.fail(tag, outlet, AppendError::Rejected)
+    pub(super) fn reject(&self, waiting: &Waiting) -> Append {
+        self.fail(waiting, AppendError::Rejected)
     }
 
-    fn fail(&self, tag: Tag, outlet: &Arc<Outlet>, error: AppendError) -> Append {
-        self.producer.context().note(outlet, tag, Err(error));
+    fn fail(&self, waiting: &Waiting, error: AppendError) -> Append {
+        self.producer.context().note(&waiting.outlet, waiting.tag, Err(error));
         self.thread.unpark();
         Append::Queued
+    }
+}
+
+fn lanes(place: &Place, options: &Options) -> BTreeMap<(Topic, Partition), Arc<Lane>> {
+    let spots = Topic::ALL.into_iter().flat_map(|topic| {
+        let partitions = 0..options.partitions.of(topic);
+        partitions.filter_map(move |number| Some((topic, number, i32::try_from(number).ok()?)))
+    });
+    spots.map(|(topic, number, id)| ((topic, number), Lane::new(&place.topic(topic), id))).collect()
+}
+
+/// Hands a record to the library.
+fn offer(producer: &BaseProducer<Outcomes>, lane: &Arc<Lane>, waiting: &Waiting) -> Offer {
+    let bytes = waiting.record.len();
+    let pending =
+        Box::new(Pending { outlet: waiting.outlet.clone(), tag: waiting.tag, lane: lane.clone(), bytes });
+    let record: BaseRecord<'_, (), [u8], _> = BaseRecord::with_opaque_to(&lane.topic, pending);
+    match producer.send(record.partition(lane.partition).payload(&waiting.record)) {
+        Ok(()) => Offer::Taken,
+        Err((error, _)) => Offer::Ended(Err(ending(error.rdkafka_error_code()))),
     }
 }
 
@@ -102,6 +132,8 @@ impl Drop for Engine {
 struct Pending {
     outlet: Arc<Outlet>,
     tag: Tag,
+    lane: Arc<Lane>,
+    bytes: usize,
 }
 
 /// What happened to records, until the outlets are told.
@@ -109,6 +141,11 @@ struct Pending {
 struct Outcomes {
     /// Those that have something to tell.
     noted: Mutex<Vec<Arc<Outlet>>>,
+    /// Those whose batch has ended while others wait.
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    /// What is queued, waiting or under way.
+    records: AtomicUsize,
+    bytes: AtomicUsize,
     /// Counts whatever the library says.
     events: AtomicU64,
     dead: AtomicBool,
@@ -116,6 +153,28 @@ struct Outcomes {
 }
 
 impl Outcomes {
+    fn enter(&self, waiting: &Waiting) {
+        self.records.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(waiting.record.len(), Ordering::Relaxed);
+    }
+
+    fn leave(&self, outlet: &Arc<Outlet>, tag: Tag, bytes: usize, ending: Ending) {
+        self.records.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.note(outlet, tag, ending);
+    }
+
+    /// Sends the next batches of partitions whose last one has ended.
+    fn go_on(&self, producer: &BaseProducer<Self>) {
+        let lanes = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+        for lane in &lanes {
+            lane.next(
+                |waiting| offer(producer, lane, waiting),
+                |waiting, ending| self.leave(&waiting.outlet, waiting.tag, waiting.record.len(), ending),
+            );
+        }
+    }
+
     fn note(&self, outlet: &Arc<Outlet>, tag: Tag, ending: Ending) {
         if outlet.note(tag, ending) {
             self.lock().push(outlet.clone());
@@ -162,7 +221,10 @@ impl ProducerContext for Outcomes {
             // The library fails records before it says why. Whoever is told makes a new handle at once.
             self.dead.store(true, Ordering::Release);
         }
-        self.note(&pending.outlet, pending.tag, ended);
+        self.leave(&pending.outlet, pending.tag, pending.bytes, ended);
+        if pending.lane.ended(ended) {
+            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).push(pending.lane.clone());
+        }
     }
 }
 
@@ -175,6 +237,7 @@ fn serve(producer: &Arc<BaseProducer<Outcomes>>) {
     while !outcomes.stop.load(Ordering::Acquire) {
         let before = outcomes.events.load(Ordering::Relaxed);
         producer.poll(Duration::ZERO);
+        outcomes.go_on(producer);
         outcomes.tell();
         if outcomes.dead.load(Ordering::Acquire) && !purged {
             purged = true;
@@ -210,10 +273,9 @@ fn ending(code: Option<RDKafkaErrorCode>) -> AppendError {
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
+    use bytes::Bytes;
     use rdkafka::bindings as native;
 
-    use super::super::place::Place;
-    use super::super::{Options, config};
     use super::*;
     use crate::log::{Partitions, Report};
 
@@ -237,12 +299,17 @@ mod tests {
     fn engine(append_timeout: Duration, queued_max: usize) -> Arc<Engine> {
         let place = Place::parse("kafka://127.0.0.1:1/nowhere").unwrap();
         let options = Options::new(Partitions { messages: 1, timelines: 1 });
-        Engine::new(&config::producer(&place, &Options { append_timeout, queued_max, ..options })).unwrap()
+        let options = Options { append_timeout, queued_max, ..options };
+        Engine::new(&place, &options).unwrap()
     }
 
     fn append(engine: &Engine, outlet: &Arc<Outlet>, n: u64) -> Append {
         assert!(outlet.reserve());
-        engine.append("nowhere.messages", 0, b"x", Tag(0, n), outlet)
+        let record = Bytes::from_static(b"x");
+        engine.append(
+            engine.lane(Topic::Messages, 0).unwrap(),
+            Waiting { record, tag: Tag(0, n), outlet: outlet.clone() },
+        )
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::context::Aside;
 use super::engine::Engine;
 use super::fetcher::Fetcher;
+use super::lane::Waiting;
 use super::member::KafkaMembership;
 use super::outlet::Outlet;
 use super::place::Place;
@@ -100,7 +101,7 @@ impl KafkaLog {
         let admin = Admin::from_config_and_context(&config::admin(&place), Aside);
         let admin = Arc::new(admin.map_err(|error| topics::failure(&place, &error))?);
         topics::prepare(&admin, &place, options.partitions).await?;
-        let engine = Engine::new(&config::producer(&place, &options))?;
+        let engine = Engine::new(&place, &options)?;
         let fetcher =
             Fetcher::new(&config::reader(&place)).map_err(|error| topics::failure(&place, &error))?;
         let shared = Arc::new(Shared { place, options, admin });
@@ -111,7 +112,8 @@ impl KafkaLog {
     fn engine(&self) -> Result<Arc<Engine>, LogError> {
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         if engine.is_dead() {
-            *engine = Engine::new(&config::producer(&self.shared.place, &self.shared.options))?;
+            let Shared { place, options, .. } = &*self.shared;
+            *engine = Engine::new(place, options)?;
         }
         Ok(engine.clone())
     }
@@ -151,8 +153,7 @@ impl Log for KafkaLog {
 
     fn producer(&self, queued_max: usize, report: Arc<dyn Report>) -> Result<Box<dyn Producer>, LogError> {
         let outlet = Arc::new(Outlet::new(queued_max, report));
-        let names = Topic::ALL.map(|topic| (topic, self.shared.place.topic(topic)));
-        Ok(Box::new(KafkaProducer { engine: self.engine()?, partitions: self.partitions(), names, outlet }))
+        Ok(Box::new(KafkaProducer { engine: self.engine()?, outlet }))
     }
 
     fn reader(
@@ -179,24 +180,19 @@ impl Log for KafkaLog {
 
 struct KafkaProducer {
     engine: Arc<Engine>,
-    partitions: Partitions,
-    names: [(Topic, String); 3],
     outlet: Arc<Outlet>,
 }
 
 impl Producer for KafkaProducer {
     fn append(&self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Append {
-        let Some((_, name)) = self.names.iter().find(|(named, _)| *named == topic) else {
-            return Append::Refused;
-        };
         if !self.outlet.reserve() {
             return Append::Refused;
         }
-        let possible = partition < self.partitions.of(topic) && record.len() <= RECORD_BYTES_MAX;
-        let appended = if possible {
-            self.engine.append(name, partition, &record, tag, &self.outlet)
-        } else {
-            self.engine.reject(tag, &self.outlet)
+        let waiting = Waiting { record, tag, outlet: self.outlet.clone() };
+        let lane = self.engine.lane(topic, partition).filter(|_| waiting.record.len() <= RECORD_BYTES_MAX);
+        let appended = match lane {
+            Some(lane) => self.engine.append(lane, waiting),
+            None => self.engine.reject(&waiting),
         };
         if appended == Append::Refused {
             self.outlet.release();

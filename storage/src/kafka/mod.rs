@@ -6,6 +6,7 @@ mod config;
 mod context;
 mod engine;
 mod fetcher;
+mod lane;
 mod log;
 mod member;
 mod outlet;
@@ -25,8 +26,6 @@ use crate::log::{Log, LogError, Partitions};
 pub struct Options {
     /// How many partitions the topics are created with, and must have.
     pub partitions: Partitions,
-    /// How long a record may wait for others to share a batch.
-    pub linger: Duration,
     /// How long until a record that nobody confirmed is reported as failed. Brokers take some 9 s to
     /// notice that one of them is gone, and then elect: with less than that, appends fail whenever a broker
     /// crashes, and leave copies. With more, whoever waits learns of a long outage later.
@@ -43,7 +42,6 @@ impl Options {
     pub fn new(partitions: Partitions) -> Self {
         Self {
             partitions,
-            linger: Duration::from_millis(2),
             append_timeout: Duration::from_secs(20),
             queued_max: 100_000,
             queued_bytes_max: 64 * 1024 * 1024,
