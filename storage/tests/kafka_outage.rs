@@ -210,8 +210,9 @@ fn compare(outcomes: &[Outcome], place: u64, read: impl Iterator<Item = u64>) ->
     let mut confirmed: Vec<u64> = own().filter(|(_, ended)| ended.is_ok()).map(|(tag, _)| tag.1).collect();
     confirmed.sort_unstable();
     let failed: BTreeSet<u64> = own().filter(|(_, ended)| ended.is_err()).map(|(tag, _)| tag.1).collect();
-    let (mut seen, mut first, mut copies) = (BTreeSet::new(), Vec::new(), 0);
+    let (mut seen, mut first, mut copies, mut late) = (BTreeSet::new(), Vec::new(), 0, 0);
     for number in read {
+        late += usize::from(!seen.contains(&number) && seen.last() > Some(&number));
         match seen.insert(number) {
             true => first.push(number),
             false => copies += 1,
@@ -224,7 +225,10 @@ fn compare(outcomes: &[Outcome], place: u64, read: impl Iterator<Item = u64>) ->
     assert!(wrong.is_none(), "place {place}: {around:?} is not the order of the appends, or one is missing");
     assert_eq!(first.len(), confirmed.len(), "place {place}: the last that were confirmed are missing");
     let (confirmed, failed) = (confirmed.len(), failed.len());
-    format!("{confirmed} confirmed, {failed} failed of which {failed_there} are there, {copies} copies")
+    format!(
+        "{confirmed} confirmed, {failed} failed of which {failed_there} are there, {late} of them late; \
+         {copies} copies"
+    )
 }
 
 /// Records of one handle in one partition that were confirmed are all there, and their first copies are
