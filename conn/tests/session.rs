@@ -528,6 +528,23 @@ fn acks_never_go_back_nor_above_what_was_told() {
 }
 
 #[test]
+fn a_sync_that_nobody_answers_gives_way_to_a_later_one() {
+    let mut peer = Peer::signed_in();
+    peer.send(5, C::Sync(v1::Sync::default()));
+    peer.next();
+    peer.now.ms += 7_999;
+    peer.send(6, C::Sync(v1::Sync::default()));
+    peer.expect_error(Code::Busy);
+    peer.now.ms += 1;
+    peer.send(7, C::Sync(v1::Sync::default()));
+    let Action::Ask(_, ask) = peer.next() else { panic!() };
+    assert_eq!(ask.request_id, 7);
+    let late = v1::SyncAnswer { link: None, request_id: 5, result: None, told: 12 };
+    peer.session.on_sync_answer(late, &mut peer.actions);
+    peer.expect_nothing();
+}
+
+#[test]
 fn one_sync_at_a_time_and_its_answer_is_what_the_device_was_told() {
     let mut peer = Peer::signed_in();
     peer.send(5, C::Sync(v1::Sync { after: 3, limit: 50 }));

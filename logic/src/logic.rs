@@ -10,7 +10,7 @@ use storage::log::{Assignment, Log, LogError, Membership, Partition, Topic};
 use storage::tables::Store;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::clock;
 use crate::config::Config;
@@ -161,14 +161,14 @@ impl Owner {
         match assignment {
             Assignment::Assigned(topic, partition) => {
                 self.assigned.store(true, Ordering::Release);
-                info!(%topic, partition, "assigned");
+                debug!(%topic, partition, "assigned");
                 let parts = self.parts.clone();
                 self.running
                     .entry((topic, partition))
                     .or_insert_with(|| Supervised::start(parts, topic, partition));
             }
             Assignment::Revoked(topic, partition) => {
-                info!(%topic, partition, "revoked");
+                debug!(%topic, partition, "revoked");
                 if let Some(supervised) = self.running.remove(&(topic, partition)) {
                     self.ending.spawn(supervised.stop());
                 }

@@ -1,5 +1,7 @@
 //! A real conversation: twelve users read a novel to each other, in one group and in pairs, one of them away for
 //! the middle third. Every device reads the same, in the same order, byte for byte.
+//!
+//! It says how to watch it, and `GODWIT_TEST_PACE_MS` slows it down for that: `docs/CHAT.md`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
 
@@ -8,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Chat, Server, sentences};
+use tests::{Chat, Server, binary, sentences};
 
 const USERS: usize = 12;
 const LINES: usize = 5_100;
@@ -55,13 +57,34 @@ fn start(server: &Server, dir: &Path, user: usize, device: &str) -> Chat {
     chat
 }
 
+/// A pause after each line, for whoever watches; usually none.
+fn pace() -> Duration {
+    let pace = std::env::var("GODWIT_TEST_PACE_MS");
+    Duration::from_millis(pace.map_or(0, |ms| ms.parse().expect("GODWIT_TEST_PACE_MS is a number")))
+}
+
+/// The line with which a further device of a reader follows the group.
+fn print_how_to_watch(server: &Server, dir: &Path, group: &str) {
+    let state = dir.join("watcher");
+    println!(
+        "watch it: {} chat --as {} --device watcher --group {group} --from all --server {} --data {} --state {}",
+        binary().display(),
+        name(1),
+        server.address(),
+        server.data().display(),
+        state.display()
+    );
+}
+
 fn is(event: &Value, kind: &str) -> bool {
     event["event"] == kind
 }
 
 /// Says the lines of a third and waits until the log has them all.
 fn say(chats: &mut [Option<Chat>], group: &str, lines: &[Line], said: &mut [usize]) {
+    let pace = pace();
     for line in lines {
+        std::thread::sleep(pace);
         said[line.speaker] += 1;
         let chat = chats[line.speaker].as_mut().unwrap();
         match line.to {
@@ -119,6 +142,7 @@ fn a_novel_is_read_the_same_on_every_device() {
     chats[0].as_mut().unwrap().command(&json!({ "do": "create", "name": "readers", "members": members }));
     let created = chats[0].as_ref().unwrap().wait("the group", |event| is(event, "acked"));
     let group = created["conversation"].as_str().unwrap().to_owned();
+    print_how_to_watch(&server, dir.path(), &group);
     let mut said = [0; USERS];
     said[0] = 1;
 

@@ -77,8 +77,9 @@ pub struct Session {
     refusal: Option<Box<Refusal>>,
     /// To close as soon as the sends that were taken are acknowledged.
     leaving: Option<Close>,
-    /// The sync under way; 0 when there is none.
+    /// The sync under way, and when it was asked; 0 when there is none.
     sync: u64,
+    sync_since_ms: u64,
     /// Calls under way.
     calls: u8,
     rate: Rate,
@@ -104,6 +105,7 @@ impl Session {
             refusal: None,
             leaving: None,
             sync: 0,
+            sync_since_ms: 0,
             calls: 0,
             rate: Rate::default(),
         }
@@ -147,7 +149,7 @@ impl Session {
             (_, Some(_)) if id == 0 => self.kick(rules, Close::Malformed, out),
             (_, Some(Frame::Send(send))) => self.send(rules, id, send, out),
             (_, Some(Frame::Call(call))) => self.call(rules, id, call, out),
-            (State::Live { .. }, Some(Frame::Sync(sync))) => self.ask(rules, id, &sync, out),
+            (State::Live { .. }, Some(Frame::Sync(sync))) => self.ask(rules, now, id, &sync, out),
             (State::Joining { .. }, Some(Frame::Sync(_))) => self.kick(rules, Close::OutOfState, out),
         }
     }

@@ -6,6 +6,11 @@ use proto::v1::{self, server_frame, sync_answer};
 use proto::{Code, Fault};
 
 use super::{Action, Rules, Session, error, write};
+use crate::clock::Now;
+
+/// After so long without an answer a sync counts as lost, and the device may ask again: less than a device
+/// waits before it does.
+const SYNC_MS: u64 = 8_000;
 
 impl Session {
     /// The answer of the owner to [`Action::Ask`].
@@ -54,9 +59,9 @@ impl Session {
         });
     }
 
-    pub(super) fn ask(&mut self, rules: &Rules, id: u64, sync: &v1::Sync, out: &mut Vec<Action>) {
+    pub(super) fn ask(&mut self, rules: &Rules, now: Now, id: u64, sync: &v1::Sync, out: &mut Vec<Action>) {
         let Some(identity) = &self.identity else { return };
-        if self.sync != 0 {
+        if self.sync != 0 && now.ms < self.sync_since_ms.saturating_add(SYNC_MS) {
             out.push(error(id, &Fault::new(Code::Busy, "one sync at a time"), None));
             return;
         }
@@ -68,7 +73,7 @@ impl Session {
             limit: sync.limit,
         };
         out.push(Action::Ask(identity.partition, ask));
-        self.sync = id;
+        (self.sync, self.sync_since_ms) = (id, now.ms);
     }
 
     pub(super) fn call(&mut self, rules: &Rules, id: u64, call: v1::Call, out: &mut Vec<Action>) {

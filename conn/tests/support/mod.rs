@@ -3,8 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -18,15 +17,14 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use prometheus_client::registry::Registry;
 use prost::Message;
-use proto::close::Close;
-use proto::frame::{self, Decoder};
-use proto::v1::{self, client_frame::Frame as C, down, server_frame::Frame as S, timeline_record};
-use proto::{Code, UserId};
+use proto::UserId;
+use proto::v1::{self, down, server_frame::Frame as S, timeline_record};
 use serde_json::json;
 use storage::log::{
     Append, AppendError, Log, LogError, Membership, Partition, Partitions, Producer, Reader, Report, Tag,
     Topic,
 };
+pub use tests::{Device, frame_bytes, sign_in, text};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 
@@ -372,98 +370,6 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "not in time: {what}");
         thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// A device on a blocking socket.
-pub struct Device {
-    pub stream: TcpStream,
-    decoder: Decoder,
-}
-
-impl Device {
-    pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, decoder: Decoder::new(2 * 1024 * 1024) }
-    }
-
-    pub fn sign_in(&mut self, token: &str) -> v1::SignInResult {
-        self.send(1, C::SignIn(sign_in(token)));
-        match self.next() {
-            Some((1, S::SignInResult(result))) => result,
-            other => panic!("not signed in: {other:?}"),
-        }
-    }
-
-    pub fn send(&mut self, request_id: u64, frame: C) {
-        self.write(&frame_bytes(request_id, frame));
-    }
-
-    pub fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
-    }
-
-    /// The next frame; none where the server closed the link.
-    pub fn next(&mut self) -> Option<(u64, S)> {
-        loop {
-            if let Some(frame) = self.decoder.next_frame().unwrap() {
-                let frame = v1::ServerFrame::decode(frame).unwrap();
-                return Some((frame.reply_to, frame.frame.unwrap()));
-            }
-            let mut bytes = [0; 16 * 1024];
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return None,
-                Ok(count) => self.decoder.extend(&bytes[..count]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    pub fn expect(&mut self) -> S {
-        self.next().expect("the link is open").1
-    }
-
-    pub fn expect_ack(&mut self, reply_to: u64) {
-        assert_eq!(self.next(), Some((reply_to, S::SendAck(v1::SendAck {}))));
-    }
-
-    pub fn expect_error(&mut self, reply_to: u64, code: Code) {
-        match self.next() {
-            Some((id, S::Error(error))) => {
-                assert_eq!((id, Code::from_number(error.code)), (reply_to, Some(code)), "{error:?}");
-            }
-            other => panic!("not an error: {other:?}"),
-        }
-    }
-
-    /// A kick, and then the end.
-    pub fn expect_kick(&mut self, close: Close) {
-        match self.next() {
-            Some((0, S::Kick(kick))) => assert_eq!(Close::from_number(kick.code), Some(close)),
-            other => panic!("not a kick: {other:?}"),
-        }
-        assert_eq!(self.next(), None);
-    }
-
-    pub fn hang_up(self) {
-        self.stream.shutdown(Shutdown::Both).unwrap();
-    }
-}
-
-pub fn frame_bytes(request_id: u64, frame: C) -> Bytes {
-    frame::to_bytes(&v1::ClientFrame { request_id, frame: Some(frame) })
-}
-
-pub fn sign_in(token: &str) -> v1::SignIn {
-    v1::SignIn { token: token.into(), protocol: 1, device_class: "test".into(), ..Default::default() }
-}
-
-pub fn text(to: &str, epoch: u64, n: u64) -> C {
-    let message = v1::Message { kind: 1, data: Bytes::from_static(b"hello") };
-    let (to, body) = (v1::send::To::User(to.into()), v1::send::Body::Message(message));
-    C::Send(v1::Send { to: Some(to), epoch, n, body: Some(body) })
 }
 
 pub fn push(seq: u64, bytes: usize) -> Bytes {

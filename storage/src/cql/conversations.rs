@@ -5,7 +5,7 @@ use futures::{FutureExt, TryStreamExt};
 use proto::{ConversationId, Tick, UserId};
 
 use super::schema::{HEAD, MEMBER, SENDER};
-use super::session::{Trouble, failed};
+use super::session::{Trouble, failed, unread};
 use super::{Cql, big, number};
 use crate::tables::{Answer, ConversationRow, ConversationWrite, Conversations, Sender, StoreError};
 
@@ -68,9 +68,7 @@ impl Cql {
         let rows = database.request(request).await?.rows_stream::<(i8, String, String, i64, Bytes)>();
         let mut rows = rows.map_err(failed)?;
         let (mut row, mut is_there) = (ConversationRow::default(), false);
-        while let Some((kind, user, device, at, value)) =
-            rows.try_next().await.map_err(super::session::unavailable)?
-        {
+        while let Some((kind, user, device, at, value)) = rows.try_next().await.map_err(unread)? {
             match kind {
                 HEAD => (row.at, row.head, is_there) = (Tick(number(at)), value, true),
                 MEMBER => row.members.push((user.parse().map_err(failed)?, value)),

@@ -23,6 +23,13 @@ pub(super) fn parse(place: &str) -> Result<Place, StoreError> {
             "{place:?} is no place for a store: {why}; say {SCHEME}host[:port][,…]/keyspace"
         ))
     };
+    if place.contains('@') {
+        // Not repeated: what stands before it may be a password.
+        let why = "users and passwords are not understood yet";
+        return Err(StoreError::Refused(format!(
+            "a place for a store with an @ in it is refused: {why}; say {SCHEME}host[:port][,…]/keyspace"
+        )));
+    }
     let rest = place.strip_prefix(SCHEME).ok_or_else(|| wrong("another scheme"))?;
     let (nodes, keyspace) = rest.split_once('/').ok_or_else(|| wrong("no keyspace"))?;
     if !is_keyspace(keyspace) {
@@ -99,5 +106,7 @@ mod tests {
             assert!(matches!(error, StoreError::Refused(_)), "{text}");
             assert!(error.to_string().contains("scylla://host[:port]"), "{error}");
         }
+        let error = parse("scylla://ann:secret@h/g").unwrap_err().to_string();
+        assert!(!error.contains("secret") && !error.contains("ann"), "{error}");
     }
 }

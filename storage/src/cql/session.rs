@@ -6,10 +6,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::pager::NextRowError;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
@@ -25,8 +27,16 @@ use crate::tables::{LAYOUT_VERSION, Layout, StoreError};
 
 /// How long the first connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long one request may take, retries on other replicas included.
+/// How long one request may take, retries on other replicas included: longer than servers themselves wait
+/// for each other (5 s), so that their word comes first.
 const REQUEST: Duration = Duration::from_secs(10);
+/// How long creating what is not there may take: tables one after the other, then agreement of all nodes.
+const CREATE: Duration = Duration::from_secs(60);
+/// A node that has not answered for so long is asked no longer alone: the next one is asked as well. Far above
+/// a pause of a healthy node, so that a busy cluster is not asked twice.
+const ASK_ANOTHER: Duration = Duration::from_secs(1);
+/// How often an idle connection is tried, and how long the answer may take until it is given up.
+const KEEPALIVE: Duration = Duration::from_secs(3);
 /// Requests of this process under way.
 pub(super) const REQUESTS_MAX: usize = 128;
 /// The layout is older than every record.
@@ -88,19 +98,31 @@ impl Database {
         let profile = ExecutionProfile::builder()
             .consistency(Consistency::LocalQuorum)
             .request_timeout(Some(REQUEST))
+            .speculative_execution_policy(Some(Arc::new(SimpleSpeculativeExecutionPolicy {
+                max_retry_count: 2,
+                retry_interval: ASK_ANOTHER,
+            })))
             .build();
         let builder = SessionBuilder::new()
             .known_nodes(&place.nodes)
             .connection_timeout(CONNECT)
+            .keepalive_interval(KEEPALIVE)
+            .keepalive_timeout(KEEPALIVE)
             .default_execution_profile_handle(profile.into_handle());
         let session = match tokio::time::timeout(CONNECT, builder.build()).await {
             Ok(session) => session.map_err(unavailable)?,
             Err(_) => return Err(StoreError::Unavailable(format!("{}: no answer", place.nodes.join(",")))),
         };
-        create(&session, place).await?;
-        session.use_keyspace(&place.keyspace, false).await.map_err(unavailable)?;
-        check_layout(&session, place, options.layout()).await?;
-        let statements = Statements::prepare(&session).await?;
+        let preparing = async {
+            create(&session, place).await?;
+            session.use_keyspace(&place.keyspace, false).await.map_err(unavailable)?;
+            check_layout(&session, place, options.layout()).await?;
+            Statements::prepare(&session).await
+        };
+        let statements = tokio::time::timeout(CREATE, preparing).await.map_err(|_| {
+            let (nodes, keyspace) = (place.nodes.join(","), &place.keyspace);
+            StoreError::Unavailable(format!("{nodes}: keyspace {keyspace} was not ready in {CREATE:?}"))
+        })??;
         Ok(Self { session, permits: Semaphore::new(REQUESTS_MAX), statements })
     }
 
@@ -274,6 +296,14 @@ impl From<ExecutionError> for Trouble {
 impl From<scylla::errors::PagerExecutionError> for Trouble {
     fn from(error: scylla::errors::PagerExecutionError) -> Self {
         Self(unavailable(error))
+    }
+}
+
+/// What a page that does not come, or a row that is not what the schema says, means for the caller.
+pub(super) fn unread(error: NextRowError) -> StoreError {
+    match error {
+        NextRowError::NextPageError(error) => unavailable(error),
+        error => failed(error),
     }
 }
 

@@ -6,7 +6,7 @@ use proto::partition::Partition;
 use proto::{Tick, UserId};
 
 use super::schema::SESSION_SHARDS;
-use super::session::{Trouble, failed, unavailable};
+use super::session::{Trouble, failed, unread};
 use super::{Cql, big, int, number};
 use crate::log::Topic;
 use crate::tables::{
@@ -85,7 +85,7 @@ impl Cql {
         let mut rows = pager.rows_stream::<(String, i64, i32, i64, String, String)>().map_err(failed)?;
         let mut sessions = Vec::new();
         while let Some((node, incarnation, reactor, link, user, device)) =
-            rows.try_next().await.map_err(unavailable)?
+            rows.try_next().await.map_err(unread)?
         {
             let reactor = u32::try_from(reactor).unwrap_or(0);
             let fence = Fence { node, incarnation: number(incarnation), reactor, link: number(link) };

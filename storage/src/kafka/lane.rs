@@ -56,10 +56,10 @@ impl Lane {
         Arc::new(Self { topic: topic.to_owned(), partition, state: Mutex::default() })
     }
 
-    /// A further record: offered at once where nothing is under way. An ending is for the caller to tell.
+    /// A further record: offered at once where none is under way or waits. An ending is for the caller to tell.
     pub(super) fn add(&self, waiting: Waiting, offer: impl FnOnce(&Waiting) -> Offer) -> Option<Ending> {
         let mut state = self.lock();
-        if state.under_way > 0 {
+        if state.under_way > 0 || !state.waiting.is_empty() {
             state.waiting.push_back(waiting);
             return None;
         }
@@ -161,10 +161,12 @@ mod tests {
         let lane = filled(&[1, 1, 1]);
         assert_eq!(next(&lane), (vec![], vec![]), "not yet");
         assert!(lane.ended(Ok(())));
-        assert_eq!(next(&lane), (vec![1, 2], vec![]));
+        assert_eq!(lane.add(waiting(3, 1), |_| Offer::Taken), None, "it does not overtake those that wait");
+        assert_eq!(next(&lane), (vec![1, 2, 3], vec![]));
+        assert!(!lane.ended(Ok(())));
         assert!(!lane.ended(Ok(())));
         assert!(!lane.ended(Ok(())), "nothing waits");
-        assert_eq!(lane.add(waiting(3, 1), |_| Offer::Taken), None);
+        assert_eq!(lane.add(waiting(4, 1), |_| Offer::Taken), None);
         assert!(!lane.ended(Ok(())), "it went at once");
     }
 
