@@ -205,7 +205,7 @@ fn noise(seed: u64, len: usize) -> Bytes {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 32) as u8
+        state.to_be_bytes()[3]
     };
     std::iter::repeat_with(next).take(len).collect()
 }
