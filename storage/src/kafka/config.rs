@@ -10,8 +10,8 @@ use super::settings::BATCH_BYTES_MAX;
 /// Without a heartbeat for so long, a member's partitions go to others.
 const SESSION_MS: u32 = 6_000;
 const HEARTBEAT_MS: u32 = 2_000;
-/// How often a member looks which partitions there are. A broker that it asks may not know a topic yet:
-/// its partitions would go to nobody until the next look, by default five minutes later.
+/// How often a member looks which partitions there are: those of a topic that it did not see when it
+/// joined would be nobody's until the next look, by default five minutes later.
 const MEMBER_LOOK_MS: u32 = 2_000;
 /// How long a broker holds a fetch for which it has nothing. A partition that a reader adds waits for
 /// the fetch under way, so this is also how long opening a reader may take.

@@ -1,12 +1,15 @@
-//! Creates the topics that are not there, and refuses those that would lose messages.
+//! Creates the topics that are not there, waits until every broker knows them, and refuses those that
+//! would lose messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
+use super::config;
 use super::context::Aside;
 use super::place::Place;
 use super::settings::{self, Found};
@@ -21,9 +24,10 @@ const ANSWER: Duration = Duration::from_secs(10);
 const READY_TRIES: u32 = 200;
 const READY_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the cluster says about itself.
+/// What a broker says about the cluster.
 struct Cluster {
-    brokers: usize,
+    /// `host:port` of each broker that is alive.
+    brokers: Vec<String>,
     topics: BTreeMap<Topic, Shape>,
 }
 
@@ -43,7 +47,7 @@ pub(super) async fn prepare(
     let missing: BTreeSet<Topic> =
         Topic::ALL.into_iter().filter(|topic| !cluster.topics.contains_key(topic)).collect();
     if !missing.is_empty() {
-        create(admin, place, partitions, &missing, cluster.brokers).await?;
+        create(admin, place, partitions, &missing, cluster.brokers.len()).await?;
     }
     let mut tries = 0;
     while !Topic::ALL.iter().all(|topic| cluster.topics.get(topic).is_some_and(|shape| shape.led)) {
@@ -54,38 +58,85 @@ pub(super) async fn prepare(
         tokio::time::sleep(READY_PAUSE).await;
         cluster = look(admin, place, ANSWER).await?;
     }
+    known_everywhere(cluster.brokers.clone(), place).await?;
     let mut settings = describe(admin, place).await?;
     for (topic, shape) in &cluster.topics {
         let settings = settings.remove(topic).unwrap_or_default();
         let found = Found { partitions: shape.partitions, replicas: shape.replicas, settings };
         let needed = usize::try_from(partitions.of(*topic)).unwrap_or(usize::MAX);
-        settings::check(&place.topic(*topic), &found, needed, cluster.brokers).map_err(LogError::Refused)?;
+        settings::check(&place.topic(*topic), &found, needed, cluster.brokers.len())
+            .map_err(LogError::Refused)?;
     }
     Ok(())
 }
 
-/// Asks for everything, because a question about one topic could create it.
+/// Waits until every broker knows every topic, beginning with these. One that is behind would, as a
+/// group's coordinator, have the partitions of an unknown topic given to nobody, and nobody would look
+/// again.
+async fn known_everywhere(mut brokers: Vec<String>, place: &Place) -> Result<(), LogError> {
+    let mut asked = BTreeSet::new();
+    while let Some(broker) = brokers.pop() {
+        if asked.insert(broker.clone()) {
+            brokers.extend(known_to(broker, place).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a broker knows every topic; the brokers of which it knows.
+async fn known_to(broker: String, place: &Place) -> Result<Vec<String>, LogError> {
+    for _ in 0..READY_TRIES {
+        let (server, asked) = (broker.clone(), place.clone());
+        let look = move || {
+            // Only a client's first question surely goes to the broker that it was given.
+            let mut config = config::admin(&asked);
+            config.set("bootstrap.servers", server);
+            ask(&Admin::from_config_and_context(&config, Aside)?, &asked, FIRST_ANSWER)
+        };
+        match blocking(place, look).await {
+            Ok(cluster) if cluster.topics.len() == Topic::ALL.len() => return Ok(cluster.brokers),
+            Ok(_) => tokio::time::sleep(READY_PAUSE).await,
+            // One that comes back hears of all that it missed before it answers anyone.
+            Err(LogError::Unreachable { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(unreachable(place, &format!("the broker at {broker} does not know every topic")))
+}
+
 async fn look(admin: &Arc<Admin>, place: &Place, patience: Duration) -> Result<Cluster, LogError> {
     let (admin, asked) = (admin.clone(), place.clone());
-    let looking = tokio::task::spawn_blocking(move || {
-        let metadata = admin.inner().fetch_metadata(None, patience)?;
-        let mut topics = BTreeMap::new();
-        for topic in metadata.topics() {
-            let Some(ours) = asked.find(topic.name()) else { continue };
-            let partitions = topic.partitions();
-            let shape = Shape {
-                partitions: partitions.len(),
-                replicas: partitions.iter().map(|p| p.replicas().len()).min().unwrap_or(0),
-                led: !partitions.is_empty() && partitions.iter().all(|p| p.leader() >= 0),
-            };
-            topics.insert(ours, shape);
-        }
-        Ok(Cluster { brokers: metadata.brokers().len(), topics })
-    });
-    looking
-        .await
-        .map_err(|error| LogError::Failed(error.to_string()))?
-        .map_err(|error| failure(place, &error))
+    blocking(place, move || ask(&admin, &asked, patience)).await
+}
+
+/// Asks for everything, because a question about one topic could create it.
+fn ask(admin: &Admin, place: &Place, patience: Duration) -> KafkaResult<Cluster> {
+    let metadata = admin.inner().fetch_metadata(None, patience)?;
+    let mut topics = BTreeMap::new();
+    for topic in metadata.topics() {
+        let Some(ours) = place.find(topic.name()) else { continue };
+        let partitions = topic.partitions();
+        let shape = Shape {
+            partitions: partitions.len(),
+            replicas: partitions.iter().map(|p| p.replicas().len()).min().unwrap_or(0),
+            led: !partitions.is_empty() && partitions.iter().all(|p| p.leader() >= 0),
+        };
+        topics.insert(ours, shape);
+    }
+    let address = |host: &str, port| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let brokers = metadata.brokers().iter().map(|broker| address(broker.host(), broker.port())).collect();
+    Ok(Cluster { brokers, topics })
+}
+
+async fn blocking<T: Send + 'static>(
+    place: &Place,
+    run: impl FnOnce() -> KafkaResult<T> + Send + 'static,
+) -> Result<T, LogError> {
+    let ran = tokio::task::spawn_blocking(run).await;
+    ran.map_err(|error| LogError::Failed(error.to_string()))?.map_err(|error| failure(place, &error))
 }
 
 async fn create(
@@ -131,8 +182,7 @@ async fn describe(
     Ok(all)
 }
 
-/// The settings of a topic. The broker that is asked may be behind the one that said the topic is there:
-/// it then answers without any.
+/// The settings of a topic. A broker that does not know it yet answers without any.
 async fn settings_of(admin: &Admin, place: &Place, name: &str) -> Result<BTreeMap<String, String>, LogError> {
     let options = AdminOptions::new().request_timeout(Some(ANSWER));
     for _ in 0..READY_TRIES {
@@ -149,7 +199,7 @@ async fn settings_of(admin: &Admin, place: &Place, name: &str) -> Result<BTreeMa
         }
         tokio::time::sleep(READY_PAUSE).await;
     }
-    Err(unreachable(place, &format!("a broker does not know topic {name}, which another one does")))
+    Err(unreachable(place, &format!("a broker does not know topic {name}, which others do")))
 }
 
 /// An error of the library's as one of the log's.
