@@ -96,6 +96,11 @@ impl Judge {
         self.reread = Some(0);
     }
 
+    /// Up to where the second reading has come.
+    pub(crate) fn reread(&self) -> u64 {
+        self.reread.unwrap_or(0)
+    }
+
     /// Whether the second reading has come to the end of what the first has seen.
     pub(crate) fn is_reread(&self) -> bool {
         self.reread.is_some_and(|at| at >= self.known())

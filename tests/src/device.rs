@@ -50,6 +50,7 @@ impl Device {
     }
 
     /// The next frame; none where the server closed the link.
+    #[allow(clippy::should_implement_trait, reason = "no iterator: it waits, and may end the test")]
     pub fn next(&mut self) -> Option<(u64, S)> {
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {

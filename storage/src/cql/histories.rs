@@ -1,6 +1,6 @@
 //! Histories: the bodies of conversations, 4,096 to a CQL partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -31,7 +31,13 @@ impl Histories for Cql {
     }
 
     fn get<'a>(&'a self, keys: &'a [(ConversationId, u64)]) -> Answer<'a, Vec<Option<HistoryRow>>> {
-        async move { self.0.each(keys.to_vec(), |(id, no)| self.get_one(id, no)).await }.boxed()
+        async move {
+            let stretches = self.0.each(stretches(keys), |stretch| self.get_stretch(stretch)).await?;
+            let found: BTreeMap<(ConversationId, u64), HistoryRow> =
+                stretches.into_iter().flatten().map(|row| ((row.conversation, row.no), row)).collect();
+            Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+        }
+        .boxed()
     }
 
     fn page<'a>(
@@ -74,12 +80,9 @@ impl Cql {
         self.0.write_all(&self.0.statements.write_history, rows).await
     }
 
-    async fn get_one(&self, id: ConversationId, no: u64) -> Result<Option<HistoryRow>, StoreError> {
-        let database = &self.0;
-        let values = (id.as_bytes().as_slice(), big(no / BUCKET), big(no));
-        let rows = database.read(&database.statements.read_history, values).await?;
-        let row = rows.maybe_first_row::<(i64, Bytes)>().map_err(failed)?;
-        Ok(row.map(|(at, entry)| HistoryRow { conversation: id, no, at: Tick(number(at)), entry }))
+    async fn get_stretch(&self, (id, from, to): Stretch) -> Result<Vec<HistoryRow>, StoreError> {
+        let limit = usize::try_from(to - from).unwrap_or(usize::MAX).saturating_add(1);
+        self.page_bucket(&id, (from / BUCKET, from, to), Direction::Forward, limit).await
     }
 
     async fn page_bucket(
@@ -106,6 +109,32 @@ impl Cql {
     }
 }
 
+/// Numbers of a conversation from one to another, both included, in one bucket.
+type Stretch = (ConversationId, u64, u64);
+
+/// What one request reads: a page of a timeline names many numbers of a few conversations, nearly one after
+/// the other. Never more than twice what was asked for.
+fn stretches(keys: &[(ConversationId, u64)]) -> Vec<Stretch> {
+    let keys: BTreeSet<_> = keys.iter().copied().collect();
+    let mut all: Vec<Stretch> = Vec::new();
+    let mut count = 0;
+    for (id, no) in keys {
+        match all.last_mut() {
+            Some((last, from, to))
+                if *last == id && *from / BUCKET == no / BUCKET && no - *from < 2 * (count + 1) =>
+            {
+                *to = no;
+                count += 1;
+            }
+            _ => {
+                all.push((id, no, no));
+                count = 1;
+            }
+        }
+    }
+    all
+}
+
 /// Cuts the rows of one CQL partition into batches.
 pub(super) fn cut<T>(rows: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut batches = Vec::new();
@@ -125,7 +154,26 @@ pub(super) fn cut<T>(rows: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<Vec<T>
 
 #[cfg(test)]
 mod tests {
-    use super::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, cut};
+    use proto::ConversationId;
+    use proto::limits::BUCKET;
+
+    use super::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, cut, stretches};
+
+    #[test]
+    fn numbers_nearly_in_a_row_are_read_at_once() {
+        let id = |byte| ConversationId::from_slice(&[byte; 16]).unwrap();
+        let (a, b) = (id(1), id(2));
+        let of = |id, numbers: &[u64]| numbers.iter().map(move |no| (id, *no)).collect::<Vec<_>>();
+        assert_eq!(stretches(&of(a, &[3, 1, 2, 2])), [(a, 1, 3)]);
+        assert_eq!(stretches(&of(a, &[1, 3, 5, 50])), [(a, 1, 5), (a, 50, 50)]);
+        assert_eq!(
+            stretches(&of(a, &[BUCKET - 1, BUCKET])),
+            [(a, BUCKET - 1, BUCKET - 1), (a, BUCKET, BUCKET)]
+        );
+        let both = [of(a, &[1]), of(b, &[2])].concat();
+        assert_eq!(stretches(&both), [(a, 1, 1), (b, 2, 2)]);
+        assert_eq!(stretches(&[]), []);
+    }
 
     #[test]
     fn batches_are_bounded_and_lose_nothing() {

@@ -47,8 +47,6 @@ pub(super) const READ_MEMBERS: &str = "SELECT user_id, value FROM conversations 
 pub(super) const WRITE_PART: &str = "INSERT INTO conversations \
      (conversation, kind, user_id, device_id, at, value) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
-pub(super) const READ_HISTORY: &str =
-    "SELECT at, entry FROM histories WHERE conversation = ? AND bucket = ? AND no = ?";
 pub(super) const PAGE_FORWARD: &str = "SELECT no, at, entry FROM histories \
      WHERE conversation = ? AND bucket = ? AND no >= ? AND no <= ? LIMIT ?";
 pub(super) const PAGE_BACKWARD: &str = "SELECT no, at, entry FROM histories \

@@ -70,7 +70,6 @@ statements! {
     read_part = READ_PART;
     read_members = READ_MEMBERS;
     write_part = WRITE_PART;
-    read_history = READ_HISTORY;
     page_forward = PAGE_FORWARD;
     page_backward = PAGE_BACKWARD;
     write_history = WRITE_HISTORY;
