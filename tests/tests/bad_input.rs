@@ -59,7 +59,7 @@ impl World {
     }
 
     /// What was acknowledged is there, in order; what comes now arrives; both links were never broken.
-    fn is_well(mut self) {
+    fn ends_well(mut self) {
         self.ann.say("bob", "after", 2);
         self.bob.wait("what comes now", |event| event["text"] == "after");
         assert_eq!(texts(&self.bob.entries()), ["before", "after"]);
@@ -105,7 +105,7 @@ fn a_truncated_frame_is_never_acted_on() {
     link.write(&frame[..frame.len() - 1]);
     link.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(link.next(), None, "the link ends without an answer");
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn half_a_frame_and_then_silence_ends_with_the_sign_in_timeout() {
     let begun = Instant::now();
     link.expect_kick(Close::SignInTimeout);
     assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn an_oversized_frame_is_refused_at_its_length() {
     let (mut link, _) = world.signed_in("cat", "phone");
     link.write(&proto::frame::prefix(CLIENT_FRAME_BYTES_MAX + 1));
     link.expect_kick(Close::FrameTooLarge);
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn an_unknown_frame_is_answered_and_the_link_goes_on() {
     link.expect_error(7, Code::UnknownFrame);
     link.send(8, C::Ping(v1::Ping::default()));
     assert!(matches!(link.expect(), S::Pong(_)));
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn bytes_that_are_no_frame_are_malformed() {
     let (mut link, _) = world.signed_in("cat", "phone");
     link.write(&[4, 0xff, 0xff, 0xff, 0xff]);
     link.expect_kick(Close::Malformed);
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_frame_out_of_its_state_ends_the_link() {
     let (mut link, _) = world.signed_in("cat", "phone");
     link.send(9, C::SignIn(sign_in(&token(&world.server.data(), "cat", "phone"))));
     link.expect_kick(Close::OutOfState);
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_unauthenticated_frame_is_answered_and_ends_the_link() {
     let length = UNAUTHENTICATED_BYTES_MAX;
     flood.write(&[&proto::frame::prefix(length)[..], &vec![0; length]].concat());
     flood.expect_kick(Close::UnauthenticatedBudget);
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_bad_token_is_told_from_an_expired_one() {
         link.expect_kick(Close::Unauthorized);
     }
     assert!(!world.server.log().contains(&good[..20]), "no token in the log");
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_token_for_another_device_does_not_sign_this_one_in() {
     first.expect_kick(Close::Replaced);
     phone.send(8, C::Ping(v1::Ping::default()));
     assert!(matches!(phone.expect(), S::Pong(_)));
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_message_one_byte_over_the_limit_is_too_large_and_one_at_it_is_not() {
         _ => None,
     });
     assert_eq!(error, Some((6, Some(Code::TooLarge))));
-    world.is_well();
+    world.ends_well();
 }
 
 #[test]
@@ -259,5 +259,5 @@ fn a_message_to_an_unknown_group_is_rejected_for_good() {
     // Fifteen bytes are no group at all.
     link.send(6, message(v1::send::To::Group(Bytes::from_static(&[7; 15])), epoch, 1, 10));
     link.expect_error(6, Code::InvalidArgument);
-    world.is_well();
+    world.ends_well();
 }

@@ -1,0 +1,178 @@
+//! What can go wrong around a server: a full disk, a log that is not there, and one that goes away. Each is said
+//! for what it is, and nothing that was acknowledged is lost.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
+#![allow(clippy::disallowed_methods, reason = "a test: it reads the clock")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use tests::{Backends, Chat, Load, Run, Server, binary, texts, within};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A file system of its own in memory; gone with the test.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// None where mounting is not allowed, which is said.
+    fn mount(at: &Path, bytes: u64) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let size = format!("size={bytes}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            println!("left out: the full disk, because mounting a tmpfs is not allowed here");
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+
+    fn resize(&self, bytes: u64) {
+        let size = format!("remount,size={bytes}");
+        assert!(Command::new("mount").args(["-o", &size]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn chat(server: &Server, dir: &Path, name: &str) -> Chat {
+    let chat = Chat::start(name, "phone", &[server.address()], &server.data(), &dir.join("chat").join(name));
+    chat.wait_connected(0);
+    chat
+}
+
+fn acked(chat: &Chat) -> usize {
+    chat.events().iter().filter(|event| event["event"] == "acked").count()
+}
+
+#[test]
+fn a_full_disk_stops_the_sends_and_room_brings_them_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    let Some(tmpfs) = Tmpfs::mount(&disk, 160 * MIB) else { return };
+    let reserve = format!("embedded.reserve_bytes={}", 64 * MIB);
+    let server = Server::start(&disk, "server", &["--set", &reserve]);
+    // What the devices keep is elsewhere: their disks have room.
+    let (mut ann, bob) = (chat(&server, dir.path(), "ann"), chat(&server, dir.path(), "bob"));
+
+    let body = "x".repeat(60_000);
+    let mut said = 0;
+    let reason = within(Duration::from_secs(120), "the disk is full", || {
+        for _ in 0..20 {
+            said += 1;
+            ann.say("bob", &format!("{said} {body}"), said);
+        }
+        let (status, text) = server.get("/readyz")?;
+        (status == 503).then_some(text)
+    });
+    assert!(reason.contains("reserve") && reason.contains("free"), "{reason}");
+    let before = acked(&ann);
+    assert!(u64::try_from(before).unwrap() < said, "nothing was held back");
+
+    tmpfs.resize(1_024 * MIB);
+    within(Duration::from_secs(60), "it is ready again", || {
+        server.get("/readyz").filter(|(status, _)| *status == 200)
+    });
+    let said = usize::try_from(said).unwrap();
+    bob.wait_until("every message", Duration::from_secs(120), |events| {
+        (events.iter().filter(|event| event["event"] == "entry").count() >= said).then_some(())
+    });
+    let read = texts(&bob.entries());
+    let expected: Vec<String> = (1..=said).map(|n| format!("{n} {body}")).collect();
+    assert!(read == expected, "{} of {said} messages, or another order", read.len());
+}
+
+/// Runs `serve` until it ends by itself.
+fn serve(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, Duration) {
+    let began = Instant::now();
+    let mut command = Command::new(binary());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"]).arg(dir);
+    command.args(["--node-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
+    let Output { status, stderr, .. } = command.args(arguments).current_dir(dir).output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap(), began.elapsed())
+}
+
+#[test]
+fn a_log_that_is_not_there_at_the_start_is_5_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, store) = ("kafka://127.0.0.1:1/nowhere", "scylla://127.0.0.1:1/nowhere");
+    let (code, said, took) = serve(dir.path(), &["--log", log, "--store", store]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains(log) || said.contains("127.0.0.1:1"), "{said}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+#[test]
+fn a_store_that_is_not_there_at_the_start_is_5_and_named() {
+    let Some(backends) = Backends::find("a store that is not there") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (code, said, took) =
+        serve(dir.path(), &["--log", &backends.log, "--store", "scylla://127.0.0.1:1/nowhere"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("127.0.0.1:1"), "{said}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+/// Brokers that stand still; they go on when this is dropped, also where the test ends badly.
+struct Stopped(Vec<String>);
+
+impl Stopped {
+    fn all(dir: &Path) -> Self {
+        let pid = |i| std::fs::read_to_string(dir.join(format!("broker-{i}/pid"))).ok();
+        let pids: Vec<String> = (1..).map_while(pid).map(|pid| pid.trim().to_owned()).collect();
+        assert!(!pids.is_empty(), "no broker in {}", dir.display());
+        signal("-STOP", &pids);
+        Self(pids)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(signal: &str, pids: &[String]) {
+    assert!(Command::new("kill").arg(signal).args(pids).status().unwrap().success());
+}
+
+#[test]
+fn brokers_that_go_away_in_mid_run_stop_the_acks_and_lose_nothing() {
+    let Some(backends) = Backends::find("brokers that go away") else { return };
+    let Some(brokers) = std::env::var_os("GODWIT_TEST_BACKENDS_DIR").map(PathBuf::from) else {
+        assert!(std::env::var("CI").is_err(), "GODWIT_TEST_BACKENDS_DIR is not set");
+        println!("left out: GODWIT_TEST_BACKENDS_DIR does not say which brokers may be stopped");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let counts = ["--set", "storage.messages_partitions=2", "--set", "storage.timelines_partitions=2"];
+    let places = ["--log", &backends.log, "--store", &backends.store];
+    let server = Server::start(dir.path(), "server", &[&places[..], &counts].concat());
+    let (mut ann, bob) = (chat(&server, dir.path(), "ann"), chat(&server, dir.path(), "bob"));
+    ann.say("bob", "before", 1);
+    bob.wait("it arrives", |event| event["text"] == "before");
+
+    let stopped = Stopped::all(&brokers);
+    let load = Load { links: 20, rate: 20, duration: Duration::from_secs(20) };
+    ann.say("bob", "meanwhile", 2);
+    within(Duration::from_secs(60), "the server says that it is not ready", || {
+        server.get("/readyz").filter(|(status, _)| *status == 503)
+    });
+    assert_eq!(acked(&ann), 1, "nothing is acknowledged without the log");
+    drop(stopped);
+
+    bob.wait_until("it arrives", Duration::from_secs(120), |events| {
+        events.iter().any(|event| event["text"] == "meanwhile").then_some(())
+    });
+    assert_eq!(texts(&bob.entries()), ["before", "meanwhile"]);
+    within(Duration::from_secs(60), "it is ready again", || {
+        server.get("/readyz").filter(|(status, _)| *status == 200)
+    });
+    let run = Run::start(dir.path(), &server.data(), &[&server], load);
+    let _ = run.passes();
+}
