@@ -15,11 +15,15 @@ mod owner;
 mod parts;
 mod poison;
 mod prefetch;
+mod puts;
 mod reports;
 mod retry;
+mod shell;
 mod slot;
 mod supervise;
+mod talk;
 mod timeline;
+mod turns;
 mod window;
 
 #[cfg(test)]
