@@ -1,7 +1,7 @@
 //! What the shells tell of themselves. Labels are the stage and closed sets of names, never a partition,
 //! user or node.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -9,51 +9,21 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use storage::log::Topic;
 
-/// A stage, by the log that it reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum StageName {
-    Conversation,
-    Timeline,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct StageLabel {
-    stage: StageName,
-}
-
-/// A bounded queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum QueueName {
-    /// Records judged whose effects are not stored and reported.
-    Staged,
-    /// Bytes of effects that are not stored.
-    StagedBytes,
-    /// Appends that are not reported.
-    Producer,
-    /// Syncs that wait.
-    Syncs,
-    /// Frames that wait for streams.
-    Stream,
+    stage: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct QueueLabel {
-    stage: StageName,
-    queue: QueueName,
-}
-
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum EndName {
-    Superseded,
-    Failed,
-    Poisoned,
+    stage: &'static str,
+    queue: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct EndLabel {
-    stage: StageName,
-    cause: EndName,
+    stage: &'static str,
+    cause: &'static str,
 }
 
 /// The metrics of all runs of the process.
@@ -139,8 +109,8 @@ impl Metrics {
     /// The part that concerns one run.
     pub(crate) fn of(&self, topic: Topic) -> RunMetrics {
         let stage = match topic {
-            Topic::Messages => StageName::Conversation,
-            Topic::Timelines | Topic::Nodes => StageName::Timeline,
+            Topic::Messages => "conversation",
+            Topic::Timelines | Topic::Nodes => "timeline",
         };
         let label = StageLabel { stage };
         let queue = |queue| QueueMetrics {
@@ -155,14 +125,14 @@ impl Metrics {
             cache_bytes: Share::of(self.cache_bytes.get_or_create_owned(&label)),
             owned: Share::of(self.owned.get_or_create_owned(&label)),
             poisoned: Share::of(self.poisoned.get_or_create_owned(&label)),
-            superseded: end(EndName::Superseded),
-            failed: end(EndName::Failed),
-            poison: end(EndName::Poisoned),
-            staged: queue(QueueName::Staged),
-            staged_bytes: queue(QueueName::StagedBytes),
-            producer: queue(QueueName::Producer),
-            syncs: queue(QueueName::Syncs),
-            stream: queue(QueueName::Stream),
+            superseded: end("superseded"),
+            failed: end("failed"),
+            poison: end("poisoned"),
+            staged: queue("staged"),
+            staged_bytes: queue("staged_bytes"),
+            producer: queue("producer"),
+            syncs: queue("syncs"),
+            stream: queue("stream"),
             store_retries: self.store_retries.clone(),
             marks: Share::of(self.marks.clone()),
             step: self.step.0.get_or_create_owned(&label),
@@ -194,10 +164,15 @@ pub(crate) struct RunMetrics {
     pub(crate) superseded: Counter,
     pub(crate) failed: Counter,
     pub(crate) poison: Counter,
+    /// Records judged whose effects are not stored and reported.
     pub(crate) staged: QueueMetrics,
+    /// Bytes of effects that are not stored.
     pub(crate) staged_bytes: QueueMetrics,
+    /// Appends that are not reported.
     pub(crate) producer: QueueMetrics,
+    /// Syncs that wait.
     pub(crate) syncs: QueueMetrics,
+    /// Frames that wait for streams.
     pub(crate) stream: QueueMetrics,
     pub(crate) store_retries: Counter,
     pub(crate) marks: Share,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use v1::up::Up as Kind;
 
 use super::dial::{Dial, Ends};
@@ -123,7 +123,7 @@ impl Stream {
             let first = timeout(ROSTER_WITHIN, up.recv()).await.map_err(|_| Broken::Late)?;
             match first.ok_or(Broken::Closed)?.up {
                 Some(Kind::Roster(roster)) if roster.incarnation == self.node.incarnation => {
-                    info!(node = %self.node.name, partition, term, "a push stream is open");
+                    debug!(node = %self.node.name, partition, term, "a push stream is open");
                     return Ok((roster, (down, up)));
                 }
                 Some(Kind::Roster(roster)) => return Err(Broken::Incarnation(roster.incarnation)),
