@@ -20,6 +20,7 @@ fn rules() -> Rules {
         unauthenticated_ms: 10_000,
         sign_in_ms: 20_000,
         idle_ms: 60_000,
+        sync_ms: 10_000,
         heartbeat_ms: (20_000, 25_000),
         frame_cost_us: 1_000,
         burst_us: 1_000_000,
@@ -528,33 +529,16 @@ fn acks_never_go_back_nor_above_what_was_told() {
 }
 
 #[test]
-fn a_sync_that_nobody_answers_gives_way_to_a_later_one() {
-    let mut peer = Peer::signed_in();
-    peer.send(5, C::Sync(v1::Sync::default()));
-    peer.next();
-    peer.now.ms += 7_999;
-    peer.send(6, C::Sync(v1::Sync::default()));
-    peer.expect_error(Code::Busy);
-    peer.now.ms += 1;
-    peer.send(7, C::Sync(v1::Sync::default()));
-    let Action::Ask(_, ask) = peer.next() else { panic!() };
-    assert_eq!(ask.request_id, 7);
-    let late = v1::SyncAnswer { link: None, request_id: 5, result: None, told: 12 };
-    peer.session.on_sync_answer(late, &mut peer.actions);
-    peer.expect_nothing();
-}
-
-#[test]
 fn one_sync_at_a_time_and_its_answer_is_what_the_device_was_told() {
     let mut peer = Peer::signed_in();
     peer.send(5, C::Sync(v1::Sync { after: 3, limit: 50 }));
     let Action::Ask(_, ask) = peer.next() else { panic!() };
-    assert_eq!((ask.request_id, ask.after, ask.limit, ask.user.as_str()), (5, 3, 50, "ann"));
+    assert_eq!((ask.after, ask.limit, ask.user.as_str()), (3, 50, "ann"));
     peer.send(6, C::Sync(v1::Sync::default()));
     peer.expect_error(Code::Busy);
     let page = v1::SyncPage { head: 12, first: 1, ..Default::default() };
     let result = Some(v1::sync_answer::Result::Page(page.encode_to_vec().into()));
-    let answer = v1::SyncAnswer { link: None, request_id: 5, result, told: 12 };
+    let answer = v1::SyncAnswer { link: None, request_id: ask.request_id, result, told: 12 };
     peer.session.on_sync_answer(answer.clone(), &mut peer.actions);
     let Action::WriteEncoded(bytes) = peer.next() else { panic!() };
     let expected = v1::ServerFrame { reply_to: 5, frame: Some(S::SyncPage(page)) };
@@ -566,6 +550,38 @@ fn one_sync_at_a_time_and_its_answer_is_what_the_device_was_told() {
     peer.next();
     peer.session.on_sync_lost(&mut peer.actions);
     peer.expect_error(Code::Unavailable);
+}
+
+#[test]
+fn a_sync_without_an_answer_ends_at_its_deadline_and_a_late_answer_is_not_the_next_one() {
+    let mut peer = Peer::signed_in();
+    peer.now.ms = 5_000;
+    let ask = |peer: &mut Peer| {
+        peer.send(5, C::Sync(v1::Sync { after: 3, limit: 50 }));
+        let Action::Ask(_, ask) = peer.next() else { panic!() };
+        ask
+    };
+    let page = |ask: &v1::SyncAsk, head| {
+        let page = v1::SyncPage { head, first: 1, ..Default::default() };
+        let result = Some(v1::sync_answer::Result::Page(page.encode_to_vec().into()));
+        v1::SyncAnswer { link: None, request_id: ask.request_id, result, told: head }
+    };
+    let older = ask(&mut peer);
+    assert_eq!(peer.session.deadline(&peer.rules), Some((15_000, Deadline::Sync)));
+    peer.now.ms = 14_999;
+    peer.session.on_deadline(&peer.rules, peer.now, Deadline::Sync, &mut peer.actions);
+    peer.expect_nothing();
+    peer.now.ms = 15_000;
+    peer.session.on_deadline(&peer.rules, peer.now, Deadline::Sync, &mut peer.actions);
+    peer.expect_error(Code::Unavailable);
+    // The link goes on, and the device may even use the same id again.
+    assert_eq!(peer.session.deadline(&peer.rules), Some((65_000, Deadline::Idle)));
+    let newer = ask(&mut peer);
+    peer.session.on_sync_answer(page(&older, 12), &mut peer.actions);
+    peer.expect_nothing();
+    assert_eq!(peer.session.roster(&peer.rules).unwrap().told, 10);
+    peer.session.on_sync_answer(page(&newer, 13), &mut peer.actions);
+    assert!(matches!(peer.expect(), S::SyncPage(page) if page.head == 13));
 }
 
 #[test]

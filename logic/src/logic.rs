@@ -10,7 +10,7 @@ use storage::log::{Assignment, Log, LogError, Membership, Partition, Topic};
 use storage::tables::Store;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock;
 use crate::config::Config;
@@ -21,6 +21,8 @@ use crate::run::{Backoff, Health, Parts, Supervised};
 
 /// A process without any partition after this long is ready all the same: others have them all.
 const FIRST_ASSIGNMENT_WITHIN: Duration = Duration::from_secs(10);
+/// An assignment that has not changed for this long has settled.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// The running stages of a process. Dropping it ends them at once, as a crash would.
 pub struct Logic {
@@ -145,15 +147,31 @@ impl Owner {
             Ok(membership) => membership,
             Err(failed) => return failed,
         };
+        let mut is_told = true;
         loop {
-            match membership.next().await {
-                Ok(assignment) => {
-                    self.note(None);
-                    self.assign(assignment);
+            let settled = tokio::time::sleep(SETTLED_AFTER);
+            tokio::select! {
+                next = membership.next() => match next {
+                    Ok(assignment) => {
+                        self.note(None);
+                        self.assign(assignment);
+                        is_told = false;
+                    }
+                    Err(failed) => return failed,
+                },
+                () = settled, if !is_told => {
+                    self.tell();
+                    is_told = true;
                 }
-                Err(failed) => return failed,
             }
         }
+    }
+
+    /// Says once what many assignments came to.
+    fn tell(&self) {
+        let of = |topic| self.running.keys().filter(|(of, _)| *of == topic).count();
+        let (messages, timelines) = (of(Topic::Messages), of(Topic::Timelines));
+        info!(messages, timelines, "partitions owned");
     }
 
     fn assign(&mut self, assignment: Assignment) {

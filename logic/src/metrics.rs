@@ -9,22 +9,19 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use storage::log::Topic;
 
-/// A stage, by the log that it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabel {
+pub(crate) struct StageLabel {
     stage: &'static str,
 }
 
-/// A bounded queue of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QueueLabel {
+pub(crate) struct QueueLabel {
     stage: &'static str,
     queue: &'static str,
 }
 
-/// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EndLabel {
+pub(crate) struct EndLabel {
     stage: &'static str,
     cause: &'static str,
 }
@@ -131,13 +128,10 @@ impl Metrics {
             superseded: end("superseded"),
             failed: end("failed"),
             poison: end("poisoned"),
-            // Records judged whose effects are not stored and reported, and the bytes of those effects.
             staged: queue("staged"),
             staged_bytes: queue("staged_bytes"),
-            // Appends that are not reported.
             producer: queue("producer"),
             syncs: queue("syncs"),
-            // Frames that wait for streams.
             stream: queue("stream"),
             store_retries: self.store_retries.clone(),
             marks: Share::of(self.marks.clone()),
@@ -170,10 +164,15 @@ pub(crate) struct RunMetrics {
     pub(crate) superseded: Counter,
     pub(crate) failed: Counter,
     pub(crate) poison: Counter,
+    /// Records judged whose effects are not stored and reported.
     pub(crate) staged: QueueMetrics,
+    /// Bytes of effects that are not stored.
     pub(crate) staged_bytes: QueueMetrics,
+    /// Appends that are not reported.
     pub(crate) producer: QueueMetrics,
+    /// Syncs that wait.
     pub(crate) syncs: QueueMetrics,
+    /// Frames that wait for streams.
     pub(crate) stream: QueueMetrics,
     pub(crate) store_retries: Counter,
     pub(crate) marks: Share,

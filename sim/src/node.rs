@@ -62,6 +62,7 @@ impl Node {
             unauthenticated_ms: u64::MAX,
             sign_in_ms: 0,
             idle_ms: u64::MAX,
+            sync_ms: u64::MAX,
             heartbeat_ms: (1_000, 2_000),
             frame_cost_us: 0,
             burst_us: u64::MAX,

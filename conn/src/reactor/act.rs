@@ -91,6 +91,7 @@ impl Reactor {
                 if !self.parts.downlink.ask(partition, ask) {
                     link.session.on_sync_lost(&mut self.actions);
                 }
+                self.arm(slot);
             }
             Action::Call { request_id, call } => {
                 let reply = Reply::new(self.mailbox.clone(), link.session.link(), request_id);

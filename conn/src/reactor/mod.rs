@@ -287,6 +287,9 @@ fn enqueue(list: &mut VecDeque<u32>, slot: u32, on_it: &mut bool) {
     }
 }
 
+/// From a Sync to the owner's answer, in ms: less than the 15 s after which devices ask again.
+const SYNC_TIMEOUT_MS: u64 = 10_000;
+
 fn rules(config: &Config, partitions: Partitions, number: u8) -> Rules {
     let frame_cost_us = 1_000_000 / u64::from(config.frames_per_s.max(1));
     Rules {
@@ -297,6 +300,7 @@ fn rules(config: &Config, partitions: Partitions, number: u8) -> Rules {
         unauthenticated_ms: config.unauthenticated_timeout_ms,
         sign_in_ms: config.sign_in_timeout_ms,
         idle_ms: config.idle_timeout_ms,
+        sync_ms: SYNC_TIMEOUT_MS,
         heartbeat_ms: (config.heartbeat_min_ms, config.heartbeat_max_ms),
         frame_cost_us,
         burst_us: frame_cost_us.saturating_mul(u64::from(config.frames_burst)),

@@ -54,7 +54,7 @@ pub enum Action {
     Close(Close),
 }
 
-/// When a session ends by itself.
+/// What a session waits for no longer than until a time. All but the last end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Deadline {
     /// The token was not verified in time.
@@ -63,4 +63,6 @@ pub enum Deadline {
     SignIn,
     /// Nothing was heard.
     Idle,
+    /// A sync was not answered in time: it is answered from here, and the link goes on.
+    Sync,
 }

@@ -31,6 +31,7 @@ use rate::Rate;
 pub use rules::Rules;
 use send::{Refusal, Sends};
 pub use sign_in::{Denied, Verified};
+use sync::Asked;
 
 #[derive(Debug)]
 enum State {
@@ -77,9 +78,10 @@ pub struct Session {
     refusal: Option<Box<Refusal>>,
     /// To close as soon as the sends that were taken are acknowledged.
     leaving: Option<Close>,
-    /// The sync under way, and when it was asked; 0 when there is none.
-    sync: u64,
-    sync_since_ms: u64,
+    /// The sync under way.
+    sync: Option<Box<Asked>>,
+    /// How many syncs there were.
+    syncs: u32,
     /// Calls under way.
     calls: u8,
     rate: Rate,
@@ -104,8 +106,8 @@ impl Session {
             sends_next: 1,
             refusal: None,
             leaving: None,
-            sync: 0,
-            sync_since_ms: 0,
+            sync: None,
+            syncs: 0,
             calls: 0,
             rate: Rate::default(),
         }
@@ -162,16 +164,24 @@ impl Session {
                 Some((self.since_ms.saturating_add(rules.unauthenticated_ms), Deadline::Unauthenticated))
             }
             State::Joining { .. } => Some((self.since_ms.saturating_add(rules.sign_in_ms), Deadline::SignIn)),
-            State::Live { .. } => Some((self.since_ms.saturating_add(rules.idle_ms), Deadline::Idle)),
+            State::Live { .. } => {
+                let idle = (self.since_ms.saturating_add(rules.idle_ms), Deadline::Idle);
+                let sync = self.sync.as_ref().map(|asked| (asked.due_ms, Deadline::Sync));
+                Some(sync.filter(|sync| sync.0 < idle.0).unwrap_or(idle))
+            }
             State::Closing => None,
         }
     }
 
-    /// Ends the session if this deadline is in force and has passed.
+    /// Ends what the deadline is for, if it is in force and has passed.
     pub fn on_deadline(&mut self, rules: &Rules, now: Now, kind: Deadline, out: &mut Vec<Action>) {
-        if self.deadline(rules).is_some_and(|(due_ms, in_force)| in_force == kind && due_ms <= now.ms) {
-            let close = if kind == Deadline::Idle { Close::IdleTimeout } else { Close::SignInTimeout };
-            self.kick(rules, close, out);
+        if self.deadline(rules).is_none_or(|(due_ms, in_force)| in_force != kind || due_ms > now.ms) {
+            return;
+        }
+        match kind {
+            Deadline::Sync => self.on_sync_lost(out),
+            Deadline::Idle => self.kick(rules, Close::IdleTimeout, out),
+            Deadline::Unauthenticated | Deadline::SignIn => self.kick(rules, Close::SignInTimeout, out),
         }
     }
 

@@ -22,6 +22,8 @@ pub struct Rules {
     pub sign_in_ms: u64,
     /// Silence of a live link, in ms.
     pub idle_ms: u64,
+    /// From a Sync to the owner's answer, in ms. Shorter than a device waits, or its next Sync is refused.
+    pub sync_ms: u64,
     /// The range in which a device picks its heartbeat, in ms.
     pub heartbeat_ms: (u32, u32),
     /// The time that one frame of up to 4 KiB costs, in µs; larger ones cost more.

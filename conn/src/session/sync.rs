@@ -8,35 +8,41 @@ use proto::{Code, Fault};
 use super::{Action, Rules, Session, error, write};
 use crate::clock::Now;
 
-/// After so long without an answer a sync counts as lost, and the device may ask again: less than a device
-/// waits before it does.
-const SYNC_MS: u64 = 8_000;
+/// A Sync that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The device's name for it.
+    request_id: u64,
+    /// The session's own: a device may use its name again, and an answer that comes late is for the older.
+    number: u32,
+    pub(super) due_ms: u64,
+}
 
 impl Session {
-    /// The answer of the owner to [`Action::Ask`].
+    /// The answer of the owner to [`Action::Ask`]. One to an ask that was given up is for nobody.
     pub fn on_sync_answer(&mut self, answer: v1::SyncAnswer, out: &mut Vec<Action>) {
-        if self.is_closing() || answer.request_id != self.sync || self.sync == 0 {
+        if self.is_closing() {
             return;
         }
-        self.sync = 0;
+        let is_it = |asked: &mut Box<Asked>| u64::from(asked.number) == answer.request_id;
+        let Some(Asked { request_id, .. }) = self.sync.take_if(is_it).map(|asked| *asked) else { return };
         self.tell(answer.told);
         out.push(match answer.result {
-            Some(sync_answer::Result::Page(page)) => {
-                Action::WriteEncoded(page_frame(answer.request_id, &page))
-            }
-            Some(sync_answer::Result::Error(error)) => {
-                write(answer.request_id, server_frame::Frame::Error(error))
-            }
-            None => error(answer.request_id, &Fault::new(Code::Internal, "an answer without one"), None),
+            Some(sync_answer::Result::Page(page)) => Action::WriteEncoded(page_frame(request_id, &page)),
+            Some(sync_answer::Result::Error(error)) => write(request_id, server_frame::Frame::Error(error)),
+            None => error(request_id, &Fault::new(Code::Internal, "an answer without one"), None),
         });
     }
 
-    /// Nobody answers: there is no stream for the user's partition, it was lost, or it takes no more.
+    /// Nobody answers: there is no stream for the user's partition, it was lost, it takes no more, or the
+    /// answer did not come in time.
     pub fn on_sync_lost(&mut self, out: &mut Vec<Action>) {
-        if self.sync != 0 && !self.is_closing() {
+        if self.is_closing() {
+            return;
+        }
+        if let Some(asked) = self.sync.take() {
             let fault = Fault::new(Code::Unavailable, "the owner of the timeline cannot be reached");
-            out.push(error(self.sync, &fault, None));
-            self.sync = 0;
+            out.push(error(asked.request_id, &fault, None));
         }
     }
 
@@ -61,19 +67,22 @@ impl Session {
 
     pub(super) fn ask(&mut self, rules: &Rules, now: Now, id: u64, sync: &v1::Sync, out: &mut Vec<Action>) {
         let Some(identity) = &self.identity else { return };
-        if self.sync != 0 && now.ms < self.sync_since_ms.saturating_add(SYNC_MS) {
+        if self.sync.is_some() {
             out.push(error(id, &Fault::new(Code::Busy, "one sync at a time"), None));
             return;
         }
+        let number = self.syncs.wrapping_add(1);
         let ask = v1::SyncAsk {
             link: Some(self.link_ref(rules)),
-            request_id: id,
+            request_id: number.into(),
             user: identity.user.as_str().into(),
             after: sync.after,
             limit: sync.limit,
         };
         out.push(Action::Ask(identity.partition, ask));
-        (self.sync, self.sync_since_ms) = (id, now.ms);
+        self.syncs = number;
+        let due_ms = now.ms.saturating_add(rules.sync_ms);
+        self.sync = Some(Box::new(Asked { request_id: id, number, due_ms }));
     }
 
     pub(super) fn call(&mut self, rules: &Rules, id: u64, call: v1::Call, out: &mut Vec<Action>) {

@@ -4,6 +4,7 @@
 mod lease;
 mod run;
 mod state;
+mod term;
 
 pub use lease::Lease;
 pub use run::{Load, Member, Nodes};

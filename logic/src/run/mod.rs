@@ -1,8 +1,18 @@
-//! The shells of both stages: one task per owned partition, which fetches, prefetches, judges, stores,
-//! appends or pushes, flushes and checkpoints.
+//! What runs the stages: one task per owned partition, which fetches, prefetches, judges, puts, appends or
+//! pushes, flushes and checkpoints.
 //!
 //! Judging never waits for effects; caps on what is judged and not yet stored hold the fetching back. The
-//! order per prefix is: history, outputs reported durable, rows, checkpoint.
+//! order per prefix is: history or entries, outputs reported durable (or shown), rows, checkpoint.
+//!
+//! | what | where |
+//! |---|---|
+//! | keeps a partition's run alive | `supervise` |
+//! | the run, turn by turn | `turns`, with `fetch`, `prefetch`, `judge`, `puts`, `flush` and `chores` |
+//! | what differs between the stages | `shell`; of conversations `conversation`, of timelines `timeline` |
+//! | what leaves a messages partition | `emit`, counted by `window` |
+//! | what leaves a timelines partition | `active`; what it hears in return, `talk` |
+//! | who owns a partition | `owner` |
+//! | a record that breaks a stage | `poison` |
 
 mod active;
 mod backoff;
@@ -11,15 +21,20 @@ mod conversation;
 mod emit;
 mod fetch;
 mod flush;
+mod judge;
 mod owner;
 mod parts;
 mod poison;
 mod prefetch;
+mod puts;
 mod reports;
 mod retry;
+mod shell;
 mod slot;
 mod supervise;
+mod talk;
 mod timeline;
+mod turns;
 mod window;
 
 #[cfg(test)]

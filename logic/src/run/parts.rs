@@ -25,7 +25,7 @@ pub(crate) struct Parts {
     pub(crate) health: Health,
     /// Pages of sync at work in the whole process.
     pub(crate) pages: Arc<Semaphore>,
-    /// The record that breaks the conversation stage, unless it is skipped.
+    /// The record that breaks a stage, unless it is skipped.
     #[cfg(test)]
     pub(crate) breaks_at: Option<Tick>,
 }

@@ -12,9 +12,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
+use super::conversation::Conversations;
 use super::parts::{End, Parts};
 use super::poison::may_skip;
-use super::{Backoff, conversation, timeline};
+use super::timeline::Timelines;
+use super::{Backoff, turns};
 use crate::clock;
 
 /// Pauses between runs that fail.
@@ -111,8 +113,10 @@ async fn supervise(parts: Arc<Parts>, topic: Topic, partition: Partition, mut st
         parts.health.set(topic, partition, Standing::Starting);
         let began = clock::now();
         let end = match topic {
-            Topic::Messages => conversation::run(parts.clone(), partition, &mut stop).await,
-            Topic::Timelines | Topic::Nodes => timeline::run(parts.clone(), partition, &mut stop).await,
+            Topic::Messages => turns::run::<Conversations>(parts.clone(), partition, &mut stop).await,
+            Topic::Timelines | Topic::Nodes => {
+                turns::run::<Timelines>(parts.clone(), partition, &mut stop).await
+            }
         };
         if clock::now() - began > HEALTHY {
             backoff.reset();

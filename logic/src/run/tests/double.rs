@@ -22,6 +22,8 @@ pub(crate) const PARTITIONS: Partitions = Partitions { messages: 1, timelines: 2
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
     Read(Topic, u64),
+    LoadCheckpoint(Topic),
+    LoadSessions,
     History(u64),
     Output { source: u64, prev: u64 },
     Entry(u64),
@@ -433,14 +435,18 @@ impl Users for DoubleStore {
     }
 
     fn sessions(&self, _: Partition) -> Answer<'_, Vec<SessionRow>> {
-        let sessions = self.0.lock().sessions.values().cloned().collect();
+        let mut state = self.0.lock();
+        state.journal.push(Happened::LoadSessions);
+        let sessions = state.sessions.values().cloned().collect();
         async move { Ok(sessions) }.boxed()
     }
 }
 
 impl Checkpoints for DoubleStore {
     fn load(&self, topic: Topic, partition: Partition) -> Answer<'_, Option<Checkpoint>> {
-        let checkpoint = self.0.checkpoint(topic, partition);
+        let mut state = self.0.lock();
+        state.journal.push(Happened::LoadCheckpoint(topic));
+        let checkpoint = state.checkpoints.get(&(topic, partition)).cloned();
         async move { Ok(checkpoint) }.boxed()
     }
 

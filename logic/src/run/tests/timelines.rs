@@ -237,3 +237,13 @@ async fn a_node_that_left_is_told_to_the_partition_once() {
         .collect();
     assert_eq!(downs, [(NODE.to_owned(), INCARNATION)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_checkpoint_is_read_before_the_index_of_sessions() {
+    let deployment = Deployment::new();
+    let _run = deployment.run(Topic::Timelines, partition());
+    deployment.settle().await;
+    let begun = &deployment.double.journal()[..3];
+    let loaded = [Happened::LoadCheckpoint(Topic::Timelines), Happened::LoadSessions];
+    assert_eq!(begun, [&loaded[..], &[Happened::Read(Topic::Timelines, 0)]].concat());
+}
