@@ -70,7 +70,7 @@ fn a_full_disk_stops_the_sends_and_room_brings_them_back() {
         let (status, text) = server.get("/readyz")?;
         (status == 503).then_some(text)
     });
-    assert!(reason.contains("reserve") && reason.contains("free"), "{reason}");
+    assert!(reason.contains("the disk is full") && reason.contains("embedded.reserve_bytes"), "{reason}");
     let before = acked(&ann);
     assert!(u64::try_from(before).unwrap() < said, "nothing was held back");
 
@@ -92,7 +92,7 @@ fn serve(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, Duration) {
     let began = Instant::now();
     let mut command = Command::new(binary());
     command.args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"]).arg(dir);
-    command.args(["--node-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
+    command.args(["--name", "one", "--node-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
     let Output { status, stderr, .. } = command.args(arguments).current_dir(dir).output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap(), began.elapsed())
 }
@@ -151,7 +151,7 @@ fn brokers_that_go_away_in_mid_run_stop_the_acks_and_lose_nothing() {
     };
     let dir = tempfile::tempdir().unwrap();
     let counts = ["--set", "storage.messages_partitions=2", "--set", "storage.timelines_partitions=2"];
-    let places = ["--log", &backends.log, "--store", &backends.store];
+    let places = ["--name", "one", "--log", &backends.log, "--store", &backends.store];
     let server = Server::start(dir.path(), "server", &[&places[..], &counts].concat());
     let (mut ann, bob) = (chat(&server, dir.path(), "ann"), chat(&server, dir.path(), "bob"));
     ann.say("bob", "before", 1);

@@ -97,7 +97,7 @@ impl Server {
         let (stop_ops, ops) =
             start_ops(ops_listener, Ops { health: health.clone(), registry: registry.clone() });
 
-        let storage = storage::open(settings, &registry).await?;
+        let storage = storage::open(settings, &registry, &health).await?;
         let partitions = storage.log.partitions();
         let keys = auth::keys(&settings.auth, &settings.node.data)?;
         let peers = listen::Peers::bind(settings).await?;

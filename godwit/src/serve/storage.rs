@@ -14,6 +14,7 @@ use storage::log::{Log, LogError};
 use storage::tables::{Store, StoreError};
 
 use crate::exit::{Exit, Failure};
+use crate::ops::Health;
 use crate::settings::{self, Settings};
 
 /// The two seams, open.
@@ -22,14 +23,23 @@ pub(super) struct Storage {
     pub(super) store: Arc<dyn Store>,
 }
 
-/// Opens both, creating what is not there yet.
-pub(super) async fn open(settings: &Settings, registry: &Mutex<Registry>) -> Result<Storage, Failure> {
+/// Opens both, creating what is not there yet, and tells of them where the operators look.
+pub(super) async fn open(
+    settings: &Settings,
+    registry: &Mutex<Registry>,
+    health: &Health,
+) -> Result<Storage, Failure> {
     match &settings.storage {
         settings::Storage::Embedded(dir) => {
             let (dir, options) = (dir.clone(), options(settings));
             let opening = tokio::task::spawn_blocking(move || open_embedded(&dir, options));
-            let embedded = opening.await.context("opening the data")??;
+            let embedded = Arc::new(opening.await.context("opening the data")??);
             let storage = Storage { log: embedded.log(), store: embedded.store() };
+            let (asked, reserve) = (embedded.clone(), settings.embedded.reserve_bytes);
+            let full = move |free| {
+                format!("the disk is full: {free} bytes are free, embedded.reserve_bytes keeps {reserve}")
+            };
+            health.check("storage", move || asked.is_full().map(&full));
             registry
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -90,7 +100,7 @@ fn options(settings: &Settings) -> Options {
 }
 
 /// How full the embedded writer's mailbox is.
-struct Depth(Embedded);
+struct Depth(Arc<Embedded>);
 
 impl fmt::Debug for Depth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -26,7 +26,7 @@ mod value;
 mod work;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -83,6 +83,7 @@ pub struct Depth {
 /// Open data. It stays open until this, and all logs, stores, producers and readers of it are dropped.
 pub struct Embedded {
     handle: Arc<Handle>,
+    path: PathBuf,
 }
 
 impl Embedded {
@@ -106,6 +107,13 @@ impl Embedded {
         let (items_max, bytes_max) = (core.options.mailbox_items, core.options.mailbox_bytes);
         Depth { items, items_max, bytes, bytes_max }
     }
+
+    /// The bytes that are free where fewer are than [`Options::reserve_bytes`]: then nothing more is taken.
+    #[must_use]
+    pub fn is_full(&self) -> Option<u64> {
+        let free = space::available(&self.path).ok()?;
+        (free < self.handle.core.options.reserve_bytes).then_some(free)
+    }
 }
 
 /// Opens the data in a directory, or creates it there. Blocks while it recovers.
@@ -123,6 +131,6 @@ pub fn open(dir: &Path, options: Options) -> Result<Embedded, OpenError> {
     let path = dir.path().to_owned();
     let writer = Writer::open(dir, core.clone())?;
     let thread = thread::Builder::new().name("godwit-writer".into()).spawn(move || writer.run());
-    let thread = thread.map_err(|cause| OpenError::Io { path, cause })?;
-    Ok(Embedded { handle: Arc::new(Handle { core, writer: Mutex::new(Some(thread)) }) })
+    let thread = thread.map_err(|cause| OpenError::Io { path: path.clone(), cause })?;
+    Ok(Embedded { handle: Arc::new(Handle { core, writer: Mutex::new(Some(thread)) }), path })
 }
