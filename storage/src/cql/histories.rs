@@ -7,8 +7,9 @@ use futures::FutureExt;
 use proto::limits::BUCKET;
 use proto::{ConversationId, Tick};
 
+use super::Cql;
+use super::columns::{big, bound, limit as rows_max, number};
 use super::session::failed;
-use super::{Cql, big, number};
 use crate::tables::{Answer, Direction, Histories, HistoryRow, StoreError};
 
 /// Bytes of bodies in one batch; larger ones are what servers warn about.
@@ -67,19 +68,21 @@ impl Histories for Cql {
 impl Cql {
     async fn put_batch(&self, rows: Vec<HistoryRow>) -> Result<(), StoreError> {
         let value = |row: HistoryRow| {
-            let at = big(row.at.0);
-            (row.conversation.as_bytes().to_vec(), big(row.no / BUCKET), big(row.no), at, row.entry, at)
+            let (id, at) = (row.conversation.as_bytes().to_vec(), big("at", row.at.0)?);
+            let (bucket, no) = (big("bucket", row.no / BUCKET)?, big("no", row.no)?);
+            Ok((id, bucket, no, at, row.entry, at))
         };
-        let rows: Vec<_> = rows.into_iter().map(value).collect();
+        let rows = rows.into_iter().map(value).collect::<Result<Vec<_>, StoreError>>()?;
         self.0.write_all(&self.0.statements.write_history, rows).await
     }
 
     async fn get_one(&self, id: ConversationId, no: u64) -> Result<Option<HistoryRow>, StoreError> {
         let database = &self.0;
-        let values = (id.as_bytes().as_slice(), big(no / BUCKET), big(no));
+        let values = (id.as_bytes().as_slice(), big("bucket", no / BUCKET)?, big("no", no)?);
         let rows = database.read(&database.statements.read_history, values).await?;
         let row = rows.maybe_first_row::<(i64, Bytes)>().map_err(failed)?;
-        Ok(row.map(|(at, entry)| HistoryRow { conversation: id, no, at: Tick(number(at)), entry }))
+        let found = |(at, entry)| Ok(HistoryRow { conversation: id, no, at: Tick(number("at", at)?), entry });
+        row.map(found).transpose()
     }
 
     async fn page_bucket(
@@ -94,13 +97,14 @@ impl Cql {
             Direction::Forward => &database.statements.page_forward,
             Direction::Backward => &database.statements.page_backward,
         };
-        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let values = (id.as_bytes().as_slice(), big(bucket), big(from), big(to), limit);
+        let key = (id.as_bytes().as_slice(), big("bucket", bucket)?);
+        let values = (key.0, key.1, bound(from), bound(to), rows_max(limit));
         let rows = database.read(statement, values).await?;
         let mut page = Vec::new();
         for row in rows.rows::<(i64, i64, Bytes)>().map_err(failed)? {
             let (no, at, entry) = row.map_err(failed)?;
-            page.push(HistoryRow { conversation: *id, no: number(no), at: Tick(number(at)), entry });
+            let (no, at) = (number("no", no)?, Tick(number("at", at)?));
+            page.push(HistoryRow { conversation: *id, no, at, entry });
         }
         Ok(page)
     }

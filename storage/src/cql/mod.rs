@@ -3,6 +3,7 @@
 //! Statements keep to what ScyllaDB and Apache Cassandra both document. The tests run on Cassandra; ScyllaDB
 //! itself was not run.
 
+mod columns;
 mod conversations;
 mod histories;
 mod place;
@@ -73,19 +74,4 @@ impl Store for Cql {
     fn checkpoints(&self) -> &dyn Checkpoints {
         self
     }
-}
-
-/// A number as CQL's bigint holds it. Ticks, numbers and seqs stay below 2^63.
-fn big(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The same back.
-fn number(big: i64) -> u64 {
-    u64::try_from(big).unwrap_or(0)
-}
-
-/// A partition or reactor as CQL's int holds it.
-fn int(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }

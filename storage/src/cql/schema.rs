@@ -9,7 +9,7 @@
 //! only names a session too many, which the next roster ends.
 
 /// CQL partitions of the sessions of one log partition.
-pub(super) const SESSION_SHARDS: u64 = 16;
+pub(super) const SESSION_SHARDS: i32 = 16;
 
 /// Every table, without the keyspace.
 pub(super) const TABLES: [&str; 7] = [

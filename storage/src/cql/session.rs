@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
+use futures::{StreamExt, TryStreamExt, stream};
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::{
+    DbError, ExecutionError, NextPageError, NextRowError, PagerExecutionError, RequestAttemptError,
+    RequestError, TypeCheckError,
+};
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
@@ -19,6 +22,7 @@ use scylla::statement::unprepared::Statement;
 use tokio::sync::Semaphore;
 
 use super::Options;
+use super::columns::int;
 use super::place::Place;
 use super::schema;
 use crate::tables::{LAYOUT_VERSION, Layout, StoreError};
@@ -125,6 +129,24 @@ impl Database {
             .map_err(failed)
     }
 
+    /// All rows that a statement reads, page by page. A row that does not decode is a failure: it will not
+    /// decode the next time either.
+    pub(super) async fn scan<R>(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Vec<R>, StoreError>
+    where
+        R: 'static + for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        self.request(async {
+            let pager = self.session.execute_iter(statement.clone(), values).await?;
+            let rows = pager.rows_stream::<R>()?;
+            Ok::<_, Trouble>(rows.try_collect().await?)
+        })
+        .await
+    }
+
     /// Writes one row.
     pub(super) async fn write(
         &self,
@@ -205,9 +227,9 @@ async fn is_created(session: &Session, place: &Place) -> Result<bool, StoreError
 /// counts, the later one at least sees both rows. Neither row is taken back: a third process may have read it
 /// and begun, and without it the other counts would be taken in silence.
 async fn check_layout(session: &Session, place: &Place, layout: Layout) -> Result<(), StoreError> {
-    let int = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
     let counts = layout.partitions;
-    let mine = (int(layout.version), int(counts.messages), int(counts.timelines));
+    let (messages, timelines) = (int("messages", counts.messages)?, int("timelines", counts.timelines)?);
+    let mine = (int("version", layout.version)?, messages, timelines);
     let read = prepare(session, schema::READ_LAYOUT).await?;
     let mut found = layouts(session, &read).await?;
     if found.is_empty() {
@@ -258,22 +280,54 @@ pub(super) struct Trouble(StoreError);
 
 impl From<ExecutionError> for Trouble {
     fn from(error: ExecutionError) -> Self {
-        use ExecutionError as E;
         let lasting = match &error {
-            E::BadQuery(_) => true,
-            E::LastAttemptError(RequestAttemptError::DbError(cause, _)) => matches!(
-                cause,
-                DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::ConfigError
-            ),
+            ExecutionError::BadQuery(_) => true,
+            ExecutionError::LastAttemptError(attempt) => is_lasting(attempt),
             _ => false,
         };
         Self(if lasting { failed(error) } else { unavailable(error) })
     }
 }
 
-impl From<scylla::errors::PagerExecutionError> for Trouble {
-    fn from(error: scylla::errors::PagerExecutionError) -> Self {
-        Self(unavailable(error))
+impl From<PagerExecutionError> for Trouble {
+    fn from(error: PagerExecutionError) -> Self {
+        match error {
+            PagerExecutionError::NextPageError(error) => NextRowError::from(error).into(),
+            PagerExecutionError::SerializationError(error) => Self(failed(error)),
+            error => Self(unavailable(error)),
+        }
+    }
+}
+
+impl From<NextRowError> for Trouble {
+    fn from(error: NextRowError) -> Self {
+        let passing = match &error {
+            NextRowError::NextPageError(NextPageError::RequestFailure(request)) => match request {
+                RequestError::LastAttemptError(attempt) => !is_lasting(attempt),
+                _ => true,
+            },
+            _ => false,
+        };
+        Self(if passing { unavailable(error) } else { failed(error) })
+    }
+}
+
+impl From<TypeCheckError> for Trouble {
+    fn from(error: TypeCheckError) -> Self {
+        Self(failed(error))
+    }
+}
+
+/// Whether the same request would be answered the same way: the statement or the row is at fault, not the moment.
+fn is_lasting(attempt: &RequestAttemptError) -> bool {
+    use RequestAttemptError as E;
+    match attempt {
+        E::DbError(cause, _) => matches!(
+            cause,
+            DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::ConfigError
+        ),
+        E::SerializationError(_) | E::CqlRequestSerialization(_) | E::CqlResultParseError(_) => true,
+        _ => false,
     }
 }
 
