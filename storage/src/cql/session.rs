@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -13,6 +13,7 @@ use scylla::errors::{
     RequestError, TypeCheckError,
 };
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
@@ -27,10 +28,27 @@ use super::place::Place;
 use super::schema;
 use crate::tables::{LAYOUT_VERSION, Layout, StoreError};
 
-/// How long the first connection may take.
+/// How long the first connection may take, every table of the driver about the cluster included.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long one request may take, retries on other replicas included.
-const REQUEST: Duration = Duration::from_secs(10);
+/// How long one request may take, retries and further attempts on other replicas included. Servers give up on a
+/// read after 5 s and on a write after 2 s; the last attempt begins after 1 s. So the server's own answer, which
+/// says why, still comes first; whoever asked tries again, so that more would only keep it waiting.
+const REQUEST: Duration = Duration::from_secs(7);
+/// How long a request goes unanswered before another replica is asked as well, up to `FURTHER_MAX` times. Above
+/// what a busy node takes, so that load alone does not multiply the load.
+const FURTHER_AFTER: Duration = Duration::from_millis(500);
+const FURTHER_MAX: usize = 2;
+/// How often a connection is asked whether it lives, and how long it may be silent until it is given up: a node
+/// that hangs then costs nothing more. Longer than a server's usual pause for garbage.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(4);
+/// How long it may take to prepare all statements. The driver prepares on every node and waits for each without
+/// a limit of its own; one that hangs is given up after `KEEPALIVE + SILENCE`.
+const PREPARE: Duration = Duration::from_secs(15);
+const _: () = assert!(PREPARE.as_secs() > 2 * (KEEPALIVE.as_secs() + SILENCE.as_secs()));
+/// How long one table may take to create, and how long the nodes may take to agree on the schema. Both wait for
+/// every node.
+const SCHEMA: Duration = Duration::from_secs(30);
 /// Requests of this process under way.
 pub(super) const REQUESTS_MAX: usize = 128;
 /// The layout is older than every record.
@@ -86,25 +104,49 @@ async fn prepare(session: &Session, text: &str) -> Result<PreparedStatement, Sto
     Ok(prepared)
 }
 
+/// Connects. One replica that hangs holds up no request: the next is asked soon, and the connection given up.
+async fn connect(place: &Place) -> Result<Session, StoreError> {
+    let further =
+        SimpleSpeculativeExecutionPolicy { max_retry_count: FURTHER_MAX, retry_interval: FURTHER_AFTER };
+    let profile = ExecutionProfile::builder()
+        .consistency(Consistency::LocalQuorum)
+        .request_timeout(Some(REQUEST))
+        .speculative_execution_policy(Some(Arc::new(further)))
+        .build();
+    let builder = SessionBuilder::new()
+        .known_nodes(&place.nodes)
+        .connection_timeout(CONNECT)
+        .tcp_keepalive_interval(KEEPALIVE)
+        .keepalive_interval(KEEPALIVE)
+        .keepalive_timeout(SILENCE)
+        .schema_agreement_timeout(SCHEMA)
+        .default_execution_profile_handle(profile.into_handle());
+    let nodes = place.nodes.join(",");
+    within(CONNECT, &nodes, async { builder.build().await.map_err(unavailable) }).await
+}
+
+/// Waits for a part of opening, but not for ever.
+async fn within<T>(
+    most: Duration,
+    what: &str,
+    part: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = |_| StoreError::Unavailable(format!("{what}: no answer within {} s", most.as_secs()));
+    tokio::time::timeout(most, part).await.map_err(late)?
+}
+
 impl Database {
     /// Connects, creates what is not there, and checks the layout.
     pub(super) async fn open(place: &Place, options: &Options) -> Result<Self, StoreError> {
-        let profile = ExecutionProfile::builder()
-            .consistency(Consistency::LocalQuorum)
-            .request_timeout(Some(REQUEST))
-            .build();
-        let builder = SessionBuilder::new()
-            .known_nodes(&place.nodes)
-            .connection_timeout(CONNECT)
-            .default_execution_profile_handle(profile.into_handle());
-        let session = match tokio::time::timeout(CONNECT, builder.build()).await {
-            Ok(session) => session.map_err(unavailable)?,
-            Err(_) => return Err(StoreError::Unavailable(format!("{}: no answer", place.nodes.join(",")))),
-        };
+        let session = connect(place).await?;
         create(&session, place).await?;
-        session.use_keyspace(&place.keyspace, false).await.map_err(unavailable)?;
-        check_layout(&session, place, options.layout()).await?;
-        let statements = Statements::prepare(&session).await?;
+        within(REQUEST, "using the keyspace", async {
+            session.use_keyspace(&place.keyspace, false).await.map_err(unavailable)
+        })
+        .await?;
+        let layout = check_layout(&session, place, options.layout());
+        within(PREPARE + 3 * REQUEST, "the layout", layout).await?;
+        let statements = within(PREPARE, "preparing statements", Statements::prepare(&session)).await?;
         Ok(Self { session, permits: Semaphore::new(REQUESTS_MAX), statements })
     }
 
@@ -207,19 +249,31 @@ async fn create(session: &Session, place: &Place) -> Result<(), StoreError> {
         let mut statement = Statement::new(text);
         let target = NodeIdentifier::HostId(first);
         statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(target, None)));
-        statement.set_request_timeout(Some(3 * REQUEST));
-        session.query_unpaged(statement, ()).await.map_err(|error| Trouble::from(error).0)?;
+        statement.set_request_timeout(Some(SCHEMA));
+        let made = session.query_unpaged(statement, ()).map_err(|error| Trouble::from(error).0);
+        // The driver's own limit ends the statement; after it, the nodes agree.
+        within(2 * SCHEMA, "creating the tables", made).await?;
     }
-    session.await_schema_agreement().await.map_err(unavailable)?;
-    Ok(())
+    agree(session).await
+}
+
+/// Waits until every node knows the same tables.
+async fn agree(session: &Session) -> Result<(), StoreError> {
+    let agreed = session.await_schema_agreement().map_err(unavailable).map_ok(drop);
+    within(SCHEMA, "agreeing on the tables", agreed).await
 }
 
 /// Whether every table is there.
 async fn is_created(session: &Session, place: &Place) -> Result<bool, StoreError> {
     let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
-    let result = session.query_unpaged(text, (place.keyspace.as_str(),)).await;
-    let rows = result.map_err(|error| Trouble::from(error).0)?.into_rows_result().map_err(failed)?;
-    session.await_schema_agreement().await.map_err(unavailable)?;
+    let mut statement = Statement::new(text);
+    statement.set_is_idempotent(true);
+    // With a value, the driver prepares it first.
+    let read = session.query_unpaged(statement, (place.keyspace.as_str(),));
+    let result =
+        within(PREPARE, "looking for the tables", read.map_err(|error| Trouble::from(error).0)).await;
+    let rows = result?.into_rows_result().map_err(failed)?;
+    agree(session).await?;
     Ok(rows.rows_num() >= schema::TABLES.len())
 }
 
