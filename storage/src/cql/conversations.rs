@@ -106,8 +106,9 @@ impl Cql {
             .senders
             .iter()
             .map(|(sender, value)| part(SENDER, sender.user.as_str(), sender.device.as_str(), value.clone()));
-        // One batch, however many rows: a part of a write is no write. What servers say against large batches
-        // is about many CQL partitions; this is one.
+        // One batch, however many rows: a part of a write is no write. The limits of servers on a batch's bytes
+        // (batch_size_fail_threshold) are for batches over several CQL partitions; this is one, hence one
+        // mutation, and only the limit of that holds: half a segment of the commit log, 16 MiB by default.
         let head = part(HEAD, "", "", write.head);
         let rows: Vec<Part> = members.chain(senders).chain([head]).collect();
         self.0.write_all(&self.0.statements.write_part, rows).await

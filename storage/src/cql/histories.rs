@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use proto::limits::BUCKET;
+use proto::limits::{BUCKET, ID_BYTES_MAX};
 use proto::{ConversationId, Tick};
 
 use super::Cql;
@@ -12,8 +12,11 @@ use super::columns::{big, bound, limit as rows_max, number};
 use super::session::failed;
 use crate::tables::{Answer, Direction, Histories, HistoryRow, StoreError};
 
-/// Bytes of bodies in one batch; larger ones are what servers warn about.
+/// Bytes of one batch: below the 50 KiB that servers refuse where a batch counts in full, and short enough that
+/// others do not wait behind it.
 pub(super) const BATCH_BYTES_MAX: usize = 32 * 1024;
+/// What a row takes beside its value: its key, its tick, and the frame around it.
+const ROW_BYTES: usize = 2 * ID_BYTES_MAX + 64;
 /// Rows of one batch.
 pub(super) const BATCH_ROWS_MAX: usize = 64;
 
@@ -110,12 +113,12 @@ impl Cql {
     }
 }
 
-/// Cuts the rows of one CQL partition into batches.
-pub(super) fn cut<T>(rows: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+/// Cuts the rows of one CQL partition into batches; a row that is larger than a batch goes alone.
+pub(super) fn cut<T>(rows: Vec<T>, value_bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut batches = Vec::new();
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for row in rows {
-        let size = bytes_of(&row);
+        let size = ROW_BYTES + value_bytes(&row);
         if !batch.is_empty() && (bytes + size > BATCH_BYTES_MAX || batch.len() >= BATCH_ROWS_MAX) {
             batches.push(std::mem::take(&mut batch));
             bytes = 0;
@@ -129,7 +132,7 @@ pub(super) fn cut<T>(rows: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<Vec<T>
 
 #[cfg(test)]
 mod tests {
-    use super::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, cut};
+    use super::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, ROW_BYTES, cut};
 
     #[test]
     fn batches_are_bounded_and_lose_nothing() {
@@ -137,7 +140,10 @@ mod tests {
         let batches = cut(sizes.clone(), |size| *size);
         for batch in &batches {
             assert!(batch.len() <= BATCH_ROWS_MAX);
-            assert!(batch.len() == 1 || batch.iter().sum::<usize>() <= BATCH_BYTES_MAX);
+            assert!(
+                batch.len() == 1
+                    || batch.iter().map(|size| ROW_BYTES + size).sum::<usize>() <= BATCH_BYTES_MAX
+            );
         }
         assert_eq!(batches.concat(), sizes);
     }

@@ -215,12 +215,17 @@ impl Database {
         Ok(all)
     }
 
-    /// The same statement for several rows of one CQL partition, whole or not at all.
+    /// The same statement for several rows of one CQL partition, whole or not at all. One row needs no batch.
     pub(super) async fn write_all<V: SerializeRow>(
         &self,
         statement: &PreparedStatement,
-        rows: Vec<V>,
+        mut rows: Vec<V>,
     ) -> Result<(), StoreError> {
+        if rows.len() == 1
+            && let Some(row) = rows.pop()
+        {
+            return self.write(statement, row).await;
+        }
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
         rows.iter().for_each(|_| batch.append_statement(statement.clone()));
