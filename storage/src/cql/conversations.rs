@@ -7,7 +7,7 @@ use proto::{ConversationId, Tick, UserId};
 use super::Cql;
 use super::columns::{big, id as parsed, limit as rows_max, number};
 use super::schema::{HEAD, MEMBER, SENDER};
-use super::session::failed;
+use super::trouble::failed;
 use crate::tables::{Answer, ConversationRow, ConversationWrite, Conversations, Sender, StoreError};
 
 type Part = (Vec<u8>, i8, String, String, i64, Bytes, i64);

@@ -9,7 +9,7 @@ use proto::{ConversationId, Tick};
 
 use super::Cql;
 use super::columns::{big, bound, limit as rows_max, number};
-use super::session::failed;
+use super::trouble::failed;
 use crate::tables::{Answer, Direction, Histories, HistoryRow, StoreError};
 
 /// Bytes of one batch: below the 50 KiB that servers refuse where a batch counts in full, and short enough that

@@ -6,10 +6,12 @@
 mod columns;
 mod conversations;
 mod histories;
+mod layout;
 mod place;
 mod schema;
 mod session;
 mod timelines;
+mod trouble;
 mod users;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use proto::{Tick, UserId};
 use super::Cql;
 use super::columns::{big, bound, limit as rows_max, number};
 use super::histories::cut;
-use super::session::failed;
+use super::trouble::failed;
 use crate::tables::{Answer, EntryRow, StoreError, Timelines};
 
 impl Timelines for Cql {

@@ -8,7 +8,7 @@ use proto::{Tick, UserId};
 use super::Cql;
 use super::columns::{big, count, id, int, number};
 use super::schema::SESSION_SHARDS;
-use super::session::failed;
+use super::trouble::failed;
 use crate::log::Topic;
 use crate::tables::{
     Answer, Checkpoint, Checkpoints, Fence, SessionRow, SessionWrite, StoreError, StoredUser, UserWrite,
