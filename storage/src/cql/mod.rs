@@ -45,8 +45,9 @@ impl Options {
 /// as many as there are nodes.
 ///
 /// # Errors
-/// No node answers within about five seconds; or the keyspace was created with another layout or other
-/// counts: the text then says which.
+/// `Unavailable` where no node answers within five seconds, or a later part of it takes too long; `Refused` where
+/// `url` is no such place, or the keyspace was created with another layout or other counts: the text says what is
+/// wrong and what to do.
 pub async fn open(url: &str, options: Options) -> Result<Arc<dyn Store>, StoreError> {
     let database = session::Database::open(&place::parse(url)?, &options).await?;
     Ok(Arc::new(Cql(Arc::new(database))))

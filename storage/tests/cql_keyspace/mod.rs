@@ -52,7 +52,10 @@ impl Drop for Keyspace {
         let (hosts, text) = (self.hosts.clone(), format!("DROP KEYSPACE IF EXISTS {}", self.name));
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { session(&hosts).await.query_unpaged(text, ()).await.map(drop) })
+            runtime.block_on(async {
+                let dropped = session(&hosts).await.query_unpaged(text, ()).await;
+                dropped.map(drop).map_err(|error| error.to_string())
+            })
         });
         match dropped.join() {
             Ok(Ok(())) => {}
