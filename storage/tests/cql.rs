@@ -5,42 +5,31 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
+    dead_code,
     reason = "a test: what it does not expect ends it"
 )]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+mod cql_keyspace;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cql_keyspace::{Keyspace, PARTITIONS};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use proto::{ConversationId, Tick, UserId};
 use storage::conformance::tables::{self, StoreHarness};
 use storage::cql::{self, Options};
 use storage::log::Partitions;
-use storage::tables::{Store, StoreError};
-
-const PARTITIONS: Partitions = Partitions { messages: 3, timelines: 2 };
-
-/// Where the database is; none where there is none, which is said.
-fn hosts() -> Option<String> {
-    let hosts = std::env::var("GODWIT_TEST_CQL").ok();
-    if hosts.is_none() {
-        assert!(std::env::var("CI").is_err(), "GODWIT_TEST_CQL is not set: the CQL tables cannot be tested");
-        println!("left out: GODWIT_TEST_CQL is not set");
-    }
-    hosts
-}
-
-fn keyspace(hosts: &str, name: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    format!("scylla://{hosts}/t_{name}_{}_{now}", std::process::id())
-}
+use storage::tables::{ConversationRow, ConversationWrite, Store, StoreError};
 
 /// One keyspace for the whole suite.
-struct Keyspace(String);
+struct Suite(Keyspace);
 
-impl StoreHarness for Keyspace {
+impl StoreHarness for Suite {
     fn fresh(&self) -> BoxFuture<'_, Arc<dyn Store>> {
-        async { cql::open(&self.0, Options::new(PARTITIONS)).await.unwrap() }.boxed()
+        self.0.open().boxed()
     }
 
     fn reopen(&self, store: Arc<dyn Store>) -> BoxFuture<'_, Arc<dyn Store>> {
@@ -51,14 +40,31 @@ impl StoreHarness for Keyspace {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tables_keep_their_promises() {
-    let Some(hosts) = hosts() else { return };
-    tables::all(&Keyspace(keyspace(&hosts, "suite"))).await;
+    let Some(keyspace) = Keyspace::new("suite") else { return };
+    tables::all(&Suite(keyspace)).await;
+}
+
+/// More rows, and more bytes, than servers take in a batch over several CQL partitions (50 KiB on Cassandra).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_conversation_is_one_write() {
+    let Some(keyspace) = Keyspace::new("large") else { return };
+    let store = keyspace.open().await;
+    let value = |n: usize| Bytes::from(vec![u8::try_from(n % 251).unwrap(); 300]);
+    let members: Vec<(UserId, Bytes)> =
+        (0..1_000).map(|n| (format!("member-{n:04}").parse().unwrap(), value(n))).collect();
+    let (id, at) = (ConversationId::from_slice(&[7; 16]).unwrap(), Tick(9));
+    let head = Bytes::from_static(b"head");
+    let write =
+        ConversationWrite { id, at, head: head.clone(), members: members.clone(), senders: Vec::new() };
+    store.conversations().save(vec![write]).await.unwrap();
+    let row = ConversationRow { at, head, members, senders: Vec::new() };
+    assert_eq!(store.conversations().load(&[id]).await.unwrap(), [Some(row)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_of_other_counts_is_refused() {
-    let Some(hosts) = hosts() else { return };
-    let url = keyspace(&hosts, "counts");
+    let Some(keyspace) = Keyspace::new("counts") else { return };
+    let url = keyspace.url();
     drop(cql::open(&url, Options::new(PARTITIONS)).await.unwrap());
     let other = Partitions { messages: 4, ..PARTITIONS };
     let Err(StoreError::Refused(text)) = cql::open(&url, Options::new(other)).await.map(drop) else {
@@ -71,8 +77,8 @@ async fn data_of_other_counts_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn different_counts_at_once_never_both_win() {
-    let Some(hosts) = hosts() else { return };
-    let url = keyspace(&hosts, "race");
+    let Some(keyspace) = Keyspace::new("race") else { return };
+    let url = keyspace.url();
     let other = Partitions { messages: 4, ..PARTITIONS };
     let open = |counts| cql::open(&url, Options::new(counts)).map(|opened| opened.map(drop));
     let (one, two) = tokio::join!(open(PARTITIONS), open(other));

@@ -1,12 +1,13 @@
 //! Conversations: one CQL partition each, with a row for the head, every member and every sending device.
 
 use bytes::Bytes;
-use futures::{FutureExt, TryStreamExt};
+use futures::FutureExt;
 use proto::{ConversationId, Tick, UserId};
 
+use super::Cql;
+use super::columns::{big, id as parsed, limit as rows_max, number};
 use super::schema::{HEAD, MEMBER, SENDER};
-use super::session::{Trouble, failed, unread};
-use super::{Cql, big, number};
+use super::trouble::failed;
 use crate::tables::{Answer, ConversationRow, ConversationWrite, Conversations, Sender, StoreError};
 
 type Part = (Vec<u8>, i8, String, String, i64, Bytes, i64);
@@ -29,14 +30,13 @@ impl Conversations for Cql {
         async move {
             let Some((at, head)) = self.part(id, HEAD, "").await? else { return Ok(None) };
             let after = after.map_or("", UserId::as_str);
-            let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-            let values = (id.as_bytes().as_slice(), MEMBER, after, limit);
+            let values = (id.as_bytes().as_slice(), MEMBER, after, rows_max(limit));
             let database = &self.0;
             let rows = database.read(&database.statements.read_members, values).await?;
             let mut members = Vec::new();
             for row in rows.rows::<(String, Bytes)>().map_err(failed)? {
                 let (user, value) = row.map_err(failed)?;
-                members.push((user.parse().map_err(failed)?, value));
+                members.push((parsed("user_id", &user)?, value));
             }
             Ok(Some(ConversationRow { at, head, members, senders: Vec::new() }))
         }
@@ -60,23 +60,22 @@ impl Conversations for Cql {
 impl Cql {
     async fn load_one(&self, id: ConversationId) -> Result<Option<ConversationRow>, StoreError> {
         let database = &self.0;
-        let prepared = database.statements.read_conversation.clone();
-        let request = async {
-            let pager = database.session.execute_iter(prepared, (id.as_bytes().as_slice(),)).await?;
-            Ok::<_, Trouble>(pager)
-        };
-        let rows = database.request(request).await?.rows_stream::<(i8, String, String, i64, Bytes)>();
-        let mut rows = rows.map_err(failed)?;
+        let rows = database
+            .scan::<(i8, String, String, i64, Bytes)>(
+                &database.statements.read_conversation,
+                (id.as_bytes().as_slice(),),
+            )
+            .await?;
         let (mut row, mut is_there) = (ConversationRow::default(), false);
-        while let Some((kind, user, device, at, value)) = rows.try_next().await.map_err(unread)? {
+        for (kind, user, device, at, value) in rows {
             match kind {
-                HEAD => (row.at, row.head, is_there) = (Tick(number(at)), value, true),
-                MEMBER => row.members.push((user.parse().map_err(failed)?, value)),
+                HEAD => (row.at, row.head, is_there) = (Tick(number("at", at)?), value, true),
+                MEMBER => row.members.push((parsed("user_id", &user)?, value)),
                 SENDER => {
-                    let (user, device) = (user.parse().map_err(failed)?, device.parse().map_err(failed)?);
+                    let (user, device) = (parsed("user_id", &user)?, parsed("device_id", &device)?);
                     row.senders.push((Sender { user, device }, value));
                 }
-                _ => {}
+                kind => return Err(StoreError::Failed(format!("column kind: {kind} is none"))),
             }
         }
         Ok(is_there.then_some(row))
@@ -93,11 +92,11 @@ impl Cql {
         let values = (id.as_bytes().as_slice(), kind, user, "");
         let rows = database.read(&database.statements.read_part, values).await?;
         let row = rows.maybe_first_row::<(i64, Bytes)>().map_err(failed)?;
-        Ok(row.map(|(at, value)| (Tick(number(at)), value)))
+        row.map(|(at, value)| Ok((Tick(number("at", at)?), value))).transpose()
     }
 
     async fn save_one(&self, write: ConversationWrite) -> Result<(), StoreError> {
-        let (id, at) = (write.id.as_bytes().to_vec(), big(write.at.0));
+        let (id, at) = (write.id.as_bytes().to_vec(), big("at", write.at.0)?);
         let part = |kind: i8, user: &str, device: &str, value: Bytes| -> Part {
             (id.clone(), kind, user.to_owned(), device.to_owned(), at, value, at)
         };
@@ -107,8 +106,9 @@ impl Cql {
             .senders
             .iter()
             .map(|(sender, value)| part(SENDER, sender.user.as_str(), sender.device.as_str(), value.clone()));
-        // One batch, however many rows: a part of a write is no write. What servers say against large batches
-        // is about many CQL partitions; this is one.
+        // One batch, however many rows: a part of a write is no write. The limits of servers on a batch's bytes
+        // (batch_size_fail_threshold) are for batches over several CQL partitions; this is one, hence one
+        // mutation, and only the limit of that holds: half a segment of the commit log, 16 MiB by default.
         let head = part(HEAD, "", "", write.head);
         let rows: Vec<Part> = members.chain(senders).chain([head]).collect();
         self.0.write_all(&self.0.statements.write_part, rows).await

@@ -3,12 +3,16 @@
 //! Statements keep to what ScyllaDB and Apache Cassandra both document. The tests run on Cassandra; ScyllaDB
 //! itself was not run.
 
+mod columns;
 mod conversations;
 mod histories;
+mod layout;
 mod place;
 mod schema;
 mod session;
+mod stretch;
 mod timelines;
+mod trouble;
 mod users;
 
 use std::sync::Arc;
@@ -42,8 +46,9 @@ impl Options {
 /// as many as there are nodes.
 ///
 /// # Errors
-/// No node answers within about five seconds; or the keyspace was created with another layout or other
-/// counts: the text then says which.
+/// `Unavailable` where no node answers within five seconds, or a later part of it takes too long; `Refused` where
+/// `url` is no such place, or the keyspace was created with another layout or other counts: the text says what is
+/// wrong and what to do.
 pub async fn open(url: &str, options: Options) -> Result<Arc<dyn Store>, StoreError> {
     let database = session::Database::open(&place::parse(url)?, &options).await?;
     Ok(Arc::new(Cql(Arc::new(database))))
@@ -73,19 +78,4 @@ impl Store for Cql {
     fn checkpoints(&self) -> &dyn Checkpoints {
         self
     }
-}
-
-/// A number as CQL's bigint holds it. Ticks, numbers and seqs stay below 2^63.
-fn big(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The same back.
-fn number(big: i64) -> u64 {
-    u64::try_from(big).unwrap_or(0)
-}
-
-/// A partition or reactor as CQL's int holds it.
-fn int(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }

@@ -16,27 +16,46 @@ pub(super) struct Place {
     pub(super) keyspace: String,
 }
 
+/// What is wrong with a place. Nothing of a part that may hold a password is repeated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PlaceError {
+    #[error("the store's scheme is not {SCHEME}")]
+    Scheme,
+    #[error("the store's place holds @: users and passwords are not taken there")]
+    User,
+    #[error("the store's place holds ? or #: it takes no options")]
+    Options,
+    #[error("the store's place has no keyspace")]
+    NoKeyspace,
+    #[error("the store's keyspace {0:?} is not a small letter, then up to 47 small letters, digits and _")]
+    Keyspace(String),
+    #[error("the store's host {0:?} is no name, IPv4 address or IPv6 address in brackets")]
+    Host(String),
+    #[error("the store's port {0:?} is no number from 1 to 65535")]
+    Port(String),
+}
+
+impl From<PlaceError> for StoreError {
+    fn from(error: PlaceError) -> Self {
+        Self::Refused(format!("{error}; say {SCHEME}host[:port][,…]/keyspace"))
+    }
+}
+
 /// Takes a place apart.
-pub(super) fn parse(place: &str) -> Result<Place, StoreError> {
-    let wrong = |why: &str| {
-        StoreError::Refused(format!(
-            "{place:?} is no place for a store: {why}; say {SCHEME}host[:port][,…]/keyspace"
-        ))
-    };
-    if place.contains('@') {
-        // Not repeated: what stands before it may be a password.
-        let why = "users and passwords are not understood yet";
-        return Err(StoreError::Refused(format!(
-            "a place for a store with an @ in it is refused: {why}; say {SCHEME}host[:port][,…]/keyspace"
-        )));
+pub(super) fn parse(place: &str) -> Result<Place, PlaceError> {
+    let rest = place.strip_prefix(SCHEME).ok_or(PlaceError::Scheme)?;
+    // First of all, so that no other error repeats a part of a password.
+    if rest.contains('@') {
+        return Err(PlaceError::User);
     }
-    let rest = place.strip_prefix(SCHEME).ok_or_else(|| wrong("another scheme"))?;
-    let (nodes, keyspace) = rest.split_once('/').ok_or_else(|| wrong("no keyspace"))?;
+    if rest.contains(['?', '#']) {
+        return Err(PlaceError::Options);
+    }
+    let (nodes, keyspace) = rest.split_once('/').ok_or(PlaceError::NoKeyspace)?;
     if !is_keyspace(keyspace) {
-        return Err(wrong("a keyspace is a small letter, then up to 47 small letters, digits and _"));
+        return Err(PlaceError::Keyspace(keyspace.to_owned()));
     }
-    let nodes: Option<Vec<String>> = nodes.split(',').map(node).collect();
-    let nodes = nodes.ok_or_else(|| wrong("a node is host or host:port"))?;
+    let nodes = nodes.split(',').map(node).collect::<Result<_, _>>()?;
     Ok(Place { nodes, keyspace: keyspace.to_owned() })
 }
 
@@ -47,9 +66,9 @@ fn is_keyspace(name: &str) -> bool {
 }
 
 /// `host:port`; an IPv6 address stands in brackets.
-fn node(text: &str) -> Option<String> {
+fn node(text: &str) -> Result<String, PlaceError> {
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !text.ends_with(']') => (host, port.parse().ok().filter(|&port| port != 0)?),
+        Some((host, port)) if !text.ends_with(']') => (host, self::port(port)?),
         _ => (text, PORT),
     };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -57,7 +76,16 @@ fn node(text: &str) -> Option<String> {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
     };
-    is_host.then(|| format!("{host}:{port}"))
+    if !is_host {
+        return Err(PlaceError::Host(host.to_owned()));
+    }
+    Ok(format!("{host}:{port}"))
+}
+
+/// Digits alone: `parse` would take a sign.
+fn port(text: &str) -> Result<u16, PlaceError> {
+    let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    number.filter(|&port| port != 0).ok_or_else(|| PlaceError::Port(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -79,34 +107,48 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_reason() {
-        let long = format!("scylla://h/{}", "k".repeat(49));
+    fn anything_else_is_refused_and_the_part_named() {
+        use PlaceError as E;
+        let long = "k".repeat(49);
         let wrong = [
-            "",
-            "kafka://h/g",
-            "scylla://",
-            "scylla://h",
-            "scylla://h/",
-            "scylla:///g",
-            "scylla://h/G",
-            "scylla://h/1g",
-            "scylla://h/a/b",
-            "scylla://h:x/g",
-            "scylla://h:0/g",
-            "scylla://h:70000/g",
-            "scylla://h,/g",
-            "scylla://::1/g",
-            "scylla://u@h/g",
-            "scylla://h/g?x=1",
-            "scylla://h/g'",
-            &long,
+            ("", E::Scheme),
+            ("kafka://h/g", E::Scheme),
+            ("scylla://", E::NoKeyspace),
+            ("scylla://h", E::NoKeyspace),
+            ("scylla://h/", E::Keyspace(String::new())),
+            ("scylla://h/G", E::Keyspace("G".into())),
+            ("scylla://h/1g", E::Keyspace("1g".into())),
+            ("scylla://h/a/b", E::Keyspace("a/b".into())),
+            ("scylla://h/g'", E::Keyspace("g'".into())),
+            (&format!("scylla://h/{long}"), E::Keyspace(long.clone())),
+            ("scylla:///g", E::Host(String::new())),
+            ("scylla://h,/g", E::Host(String::new())),
+            ("scylla://::1/g", E::Host(":".into())),
+            ("scylla://[::x]/g", E::Host("[::x]".into())),
+            ("scylla://h:/g", E::Port(String::new())),
+            ("scylla://h:x/g", E::Port("x".into())),
+            ("scylla://h:+1/g", E::Port("+1".into())),
+            ("scylla://h:0/g", E::Port("0".into())),
+            ("scylla://h:70000/g", E::Port("70000".into())),
+            ("scylla://h/g?x=1", E::Options),
         ];
-        for text in wrong {
-            let error = parse(text).unwrap_err();
-            assert!(matches!(error, StoreError::Refused(_)), "{text}");
-            assert!(error.to_string().contains("scylla://host[:port]"), "{error}");
+        for (text, why) in wrong {
+            assert_eq!(parse(text), Err(why), "{text}");
         }
-        let error = parse("scylla://ann:secret@h/g").unwrap_err().to_string();
-        assert!(!error.contains("secret") && !error.contains("ann"), "{error}");
+    }
+
+    #[test]
+    fn a_password_is_never_repeated() {
+        for place in [
+            "scylla://u:hush@h/g",
+            "scylla://u:hu/sh@h/g",
+            "scylla://hush@",
+            "u:hush@h",
+            "scylla://h/g?p=hush",
+        ] {
+            let text = StoreError::from(parse(place).unwrap_err()).to_string();
+            assert!(text.contains("scylla://host[:port]"), "{text}");
+            assert!(!text.contains("hush") && !text.contains("hu/sh") && !text.contains("sh@"), "{text}");
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! only names a session too many, which the next roster ends.
 
 /// CQL partitions of the sessions of one log partition.
-pub(super) const SESSION_SHARDS: u64 = 16;
+pub(super) const SESSION_SHARDS: i32 = 16;
 
 /// Every table, without the keyspace.
 pub(super) const TABLES: [&str; 7] = [
@@ -28,6 +28,10 @@ pub(super) const TABLES: [&str; 7] = [
      PRIMARY KEY ((topic, log_partition)))",
 ];
 
+/// What stands for the keyspace in the statements. They name it themselves: with `USE`, a connection that is
+/// made later would be without it for a moment.
+pub(super) const KEYSPACE: &str = "KEYSPACE";
+
 /// The head of a conversation: its user and device are empty.
 pub(super) const HEAD: i8 = 0;
 /// A member, present or former.
@@ -35,51 +39,49 @@ pub(super) const MEMBER: i8 = 1;
 /// A sending device.
 pub(super) const SENDER: i8 = 2;
 
-pub(super) const READ_LAYOUT: &str = "SELECT version, messages, timelines FROM layout WHERE id = 'layout'";
-pub(super) const WRITE_LAYOUT: &str =
-    "INSERT INTO layout (id, version, messages, timelines) VALUES ('layout', ?, ?, ?) USING TIMESTAMP ?";
+pub(super) const READ_LAYOUT: &str =
+    "SELECT version, messages, timelines FROM KEYSPACE.layout WHERE id = 'layout'";
+pub(super) const WRITE_LAYOUT: &str = "INSERT INTO KEYSPACE.layout (id, version, messages, timelines) VALUES ('layout', ?, ?, ?) USING TIMESTAMP ?";
 
 pub(super) const READ_CONVERSATION: &str =
-    "SELECT kind, user_id, device_id, at, value FROM conversations WHERE conversation = ?";
-pub(super) const READ_PART: &str = "SELECT at, value FROM conversations WHERE conversation = ? AND kind = ? AND user_id = ? AND device_id = ?";
-pub(super) const READ_MEMBERS: &str = "SELECT user_id, value FROM conversations \
+    "SELECT kind, user_id, device_id, at, value FROM KEYSPACE.conversations WHERE conversation = ?";
+pub(super) const READ_PART: &str = "SELECT at, value FROM KEYSPACE.conversations WHERE conversation = ? AND kind = ? AND user_id = ? AND device_id = ?";
+pub(super) const READ_MEMBERS: &str = "SELECT user_id, value FROM KEYSPACE.conversations \
      WHERE conversation = ? AND kind = ? AND user_id > ? LIMIT ?";
-pub(super) const WRITE_PART: &str = "INSERT INTO conversations \
+pub(super) const WRITE_PART: &str = "INSERT INTO KEYSPACE.conversations \
      (conversation, kind, user_id, device_id, at, value) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
-pub(super) const PAGE_FORWARD: &str = "SELECT no, at, entry FROM histories \
+pub(super) const PAGE_FORWARD: &str = "SELECT no, at, entry FROM KEYSPACE.histories \
      WHERE conversation = ? AND bucket = ? AND no >= ? AND no <= ? LIMIT ?";
-pub(super) const PAGE_BACKWARD: &str = "SELECT no, at, entry FROM histories \
+pub(super) const PAGE_BACKWARD: &str = "SELECT no, at, entry FROM KEYSPACE.histories \
      WHERE conversation = ? AND bucket = ? AND no >= ? AND no <= ? ORDER BY no DESC LIMIT ?";
-pub(super) const WRITE_HISTORY: &str =
-    "INSERT INTO histories (conversation, bucket, no, at, entry) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+pub(super) const WRITE_HISTORY: &str = "INSERT INTO KEYSPACE.histories (conversation, bucket, no, at, entry) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
 pub(super) const READ_TIMELINE: &str =
-    "SELECT seq, at, value FROM timelines WHERE user_id = ? AND bucket = ? AND seq > ? LIMIT ?";
-pub(super) const WRITE_ENTRY: &str =
-    "INSERT INTO timelines (user_id, bucket, seq, at, value) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    "SELECT seq, at, value FROM KEYSPACE.timelines WHERE user_id = ? AND bucket = ? AND seq > ? LIMIT ?";
+pub(super) const WRITE_ENTRY: &str = "INSERT INTO KEYSPACE.timelines (user_id, bucket, seq, at, value) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
-pub(super) const READ_USER: &str = "SELECT at, value FROM users WHERE user_id = ?";
+pub(super) const READ_USER: &str = "SELECT at, value FROM KEYSPACE.users WHERE user_id = ?";
 pub(super) const WRITE_USER: &str =
-    "INSERT INTO users (user_id, at, value) VALUES (?, ?, ?) USING TIMESTAMP ?";
+    "INSERT INTO KEYSPACE.users (user_id, at, value) VALUES (?, ?, ?) USING TIMESTAMP ?";
 
 pub(super) const READ_SESSIONS: &str = "SELECT node, incarnation, reactor, link, user_id, device_id \
-     FROM sessions WHERE log_partition = ? AND shard = ?";
-pub(super) const WRITE_SESSION: &str = "INSERT INTO sessions \
+     FROM KEYSPACE.sessions WHERE log_partition = ? AND shard = ?";
+pub(super) const WRITE_SESSION: &str = "INSERT INTO KEYSPACE.sessions \
      (log_partition, shard, node, incarnation, reactor, link, user_id, device_id) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
-pub(super) const DROP_SESSION: &str = "DELETE FROM sessions USING TIMESTAMP ? \
+pub(super) const DROP_SESSION: &str = "DELETE FROM KEYSPACE.sessions USING TIMESTAMP ? \
      WHERE log_partition = ? AND shard = ? AND node = ? AND incarnation = ? AND reactor = ? AND link = ?";
 
 pub(super) const READ_CHECKPOINT: &str =
-    "SELECT next_offset, tick, state FROM checkpoints WHERE topic = ? AND log_partition = ?";
-pub(super) const WRITE_CHECKPOINT: &str = "INSERT INTO checkpoints \
+    "SELECT next_offset, tick, state FROM KEYSPACE.checkpoints WHERE topic = ? AND log_partition = ?";
+pub(super) const WRITE_CHECKPOINT: &str = "INSERT INTO KEYSPACE.checkpoints \
      (topic, log_partition, next_offset, tick, state) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_write_carries_its_timestamp() {
+    fn every_statement_names_the_keyspace_and_every_write_its_timestamp() {
         let source = include_str!("schema.rs");
         let code = source.split("#[cfg(test)]").next().unwrap();
         let statements: Vec<&str> = code.split("pub(super) const ").skip(1).collect();
@@ -88,6 +90,9 @@ mod tests {
         assert_eq!(writes.len(), 8);
         for write in writes {
             assert!(write.contains("USING TIMESTAMP ?"), "{write}");
+        }
+        for statement in statements.iter().filter(|s| s.contains("FROM ") || s.contains("INTO ")) {
+            assert_eq!(statement.matches("KEYSPACE.").count(), 1, "{statement}");
         }
         assert!(!code.contains("UPDATE ") && !code.contains(" IF "));
     }

@@ -7,9 +7,10 @@ use futures::FutureExt;
 use proto::limits::BUCKET;
 use proto::{Tick, UserId};
 
+use super::Cql;
+use super::columns::{big, bound, limit as rows_max, number};
 use super::histories::cut;
-use super::session::failed;
-use super::{Cql, big, number};
+use super::trouble::failed;
 use crate::tables::{Answer, EntryRow, StoreError, Timelines};
 
 impl Timelines for Cql {
@@ -48,10 +49,11 @@ impl Timelines for Cql {
 impl Cql {
     async fn put_entries(&self, rows: Vec<EntryRow>) -> Result<(), StoreError> {
         let value = |row: EntryRow| {
-            let at = big(row.at.0);
-            (row.user.to_string(), big(row.seq / BUCKET), big(row.seq), at, row.row, at)
+            let (user, at) = (row.user.to_string(), big("at", row.at.0)?);
+            let (bucket, seq) = (big("bucket", row.seq / BUCKET)?, big("seq", row.seq)?);
+            Ok((user, bucket, seq, at, row.row, at))
         };
-        let rows: Vec<_> = rows.into_iter().map(value).collect();
+        let rows = rows.into_iter().map(value).collect::<Result<Vec<_>, StoreError>>()?;
         self.0.write_all(&self.0.statements.write_entry, rows).await
     }
 
@@ -63,13 +65,13 @@ impl Cql {
         limit: usize,
     ) -> Result<Vec<EntryRow>, StoreError> {
         let database = &self.0;
-        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let values = (user.as_str(), big(bucket), big(after), limit);
+        let values = (user.as_str(), big("bucket", bucket)?, bound(after), rows_max(limit));
         let rows = database.read(&database.statements.read_timeline, values).await?;
         let mut page = Vec::new();
         for row in rows.rows::<(i64, i64, Bytes)>().map_err(failed)? {
             let (seq, at, row) = row.map_err(failed)?;
-            page.push(EntryRow { user: user.clone(), seq: number(seq), at: Tick(number(at)), row });
+            let (seq, at) = (number("seq", seq)?, Tick(number("at", at)?));
+            page.push(EntryRow { user: user.clone(), seq, at, row });
         }
         Ok(page)
     }
