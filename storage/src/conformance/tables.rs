@@ -3,6 +3,7 @@
 mod checkpoints;
 mod conversations;
 mod histories;
+mod large;
 mod timelines;
 mod users;
 
@@ -29,6 +30,7 @@ pub async fn all(harness: &dyn StoreHarness) {
     timelines::all(&harness.fresh().await, &Names::default()).await;
     users::all(&harness.fresh().await, &Names::default()).await;
     checkpoints::all(&harness.fresh().await, &Names::default()).await;
+    large::all(&*harness.fresh().await, &Names::default()).await;
     reopen_keeps(harness).await;
 }
 
