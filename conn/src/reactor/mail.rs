@@ -15,6 +15,9 @@ use crate::uplink::{Name, Purpose};
 /// Letters of one turn.
 const BUDGET: usize = 4_096;
 
+/// A link that is gone is signed off once in so many ms.
+const SIGN_OFF_MS: u64 = 1_000;
+
 impl Reactor {
     pub(super) fn take_mail(&mut self) {
         if self.inbox.is_empty() {
@@ -172,8 +175,16 @@ impl Reactor {
         self.perform(slot);
     }
 
-    /// Someone thinks that this link is here.
+    /// Someone thinks that this link is here. Until they have read that it is not, they push on: a record for
+    /// each push would be many for nothing.
     fn sign_off(&mut self, partition: Partition, number: u64) {
+        if self.now.ms >= self.signed_off_ms + SIGN_OFF_MS {
+            self.signed_off.clear();
+            self.signed_off_ms = self.now.ms;
+        }
+        if !self.signed_off.insert(number) {
+            return;
+        }
         let record = self.rules.session_end(number, "");
         self.append_end(partition, record);
     }

@@ -12,7 +12,7 @@ mod mail;
 mod read;
 mod timers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -100,6 +100,9 @@ pub(crate) struct Reactor {
     mailbox: Arc<Mailbox>,
     inbox: VecDeque<Mail>,
     missed: HashMap<u64, u64>,
+    /// Links that are gone and were signed off lately, and since when they are kept.
+    signed_off: HashSet<u64>,
+    signed_off_ms: u64,
     /// The highest term of each partition that was seen here.
     terms: Box<[u64]>,
     /// Partitions whose stream ended in this turn.
@@ -164,6 +167,8 @@ impl Reactor {
             mailbox,
             inbox: VecDeque::new(),
             missed: HashMap::new(),
+            signed_off: HashSet::new(),
+            signed_off_ms: 0,
             terms: vec![0; timelines].into_boxed_slice(),
             lost: Vec::new(),
             cursors: Cursors::new(config.cursors_every_ms, now.ms),

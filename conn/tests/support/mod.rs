@@ -1,6 +1,6 @@
 //! What the tests of the node share: a log with scripted faults, an owner that confirms sessions, and
 //! devices that speak the protocol over real sockets.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test uses its part")]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
