@@ -22,6 +22,14 @@ pub(super) struct Place {
     node: NodeNo,
 }
 
+impl Place {
+    /// Whether it is an earlier link of the same reactor: those are numbered as they sign in.
+    pub(super) fn is_before(self, other: Self) -> bool {
+        let reactor = |place: Self| (place.node, place.incarnation, place.reactor);
+        reactor(self) == reactor(other) && self.link < other.link
+    }
+}
+
 /// Whose session it is.
 #[derive(Debug)]
 pub(super) struct Holder {

@@ -32,6 +32,11 @@ impl TimelineStage {
             effects.extend(row.grant(&user, &device, &self.nodes).map(Effect::Result));
             return;
         }
+        if row.sessions.get(&device).is_some_and(|session| place.is_before(session.place)) {
+            // A copy that the log made of an earlier sign-in's record: that link is gone long since, and the
+            // present one must not go for it.
+            return;
+        }
         let Some(leavers) = admit(row, &device, &start.device_class, &self.nodes, &self.settings) else {
             return effects.push(Effect::Kick { fence: self.nodes.fence(place), close: Close::DevicePolicy });
         };

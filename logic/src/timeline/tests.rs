@@ -267,6 +267,10 @@ fn a_device_has_one_session_and_its_newest() {
     let first = granted(&effects).unwrap();
     let again = world.step(&start("ann", "d", "phone", &at("m", 5, 1)));
     assert_eq!((kicked(&again), granted(&again)), (Vec::new(), Some(first)));
+    // A copy of it, behind a newer sign-in on the same reactor.
+    world.step(&start("ann", "d", "phone", &at("m", 5, 2)));
+    assert!(world.step(&start("ann", "d", "phone", &at("m", 5, 1))).is_empty());
+    assert_eq!(world.stage.session(&fence(&at("m", 5, 2))), Some(&user("ann")));
 }
 
 #[test]
