@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -38,6 +38,18 @@ pub(crate) enum Command {
     /// One share of the load, started by the other commands.
     #[command(hide = true)]
     Worker { spec: String },
+}
+
+impl Command {
+    /// The file with the key, where one is needed.
+    pub(crate) fn key(&self) -> Option<&Path> {
+        match self {
+            Self::Send(send) => Some(&send.target.key),
+            Self::Idle(idle) => Some(&idle.target.key),
+            Self::Beat(beat) => (!beat.raw).then_some(&*beat.target.key),
+            Self::Worker { .. } => None,
+        }
+    }
 }
 
 /// Whom to load.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use client::development::Key;
 
 mod args;
 mod beat;
@@ -33,7 +34,12 @@ use args::{Args, Command};
 use exit::Exit;
 
 fn main() -> ExitCode {
-    let outcome = match Args::parse().command {
+    let command = Args::parse().command;
+    if let Some(Err(error)) = command.key().map(Key::read) {
+        eprintln!("error: --key: {error:#}");
+        return ExitCode::from(Exit::Usage as u8);
+    }
+    let outcome = match command {
         Command::Send(args) => send::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Beat(args) => beat::run(&args),

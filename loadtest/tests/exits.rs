@@ -18,3 +18,13 @@ fn usage_is_2() {
         assert!(!ended.stderr.is_empty(), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_key_that_is_not_there_is_2_and_named() {
+    for command in ["send", "idle", "beat"] {
+        let ended = loadtest(&[command, "--key", "no-such-key.pem"]);
+        assert_eq!(ended.status.code(), Some(2), "{command}");
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(said.contains("--key") && said.contains("no-such-key.pem"), "{said}");
+    }
+}

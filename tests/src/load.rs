@@ -34,6 +34,12 @@ impl Run {
     /// Starts the harness against the conn servers among `servers`, with the development key in `data`.
     #[must_use]
     pub fn start(dir: &Path, data: &Path, servers: &[&Server], load: Load) -> Self {
+        Self::start_with(dir, data, servers, load, &["--drain", "120s"])
+    }
+
+    /// As [`Run::start`], with further arguments of `loadtest send` in place of the long drain.
+    #[must_use]
+    pub fn start_with(dir: &Path, data: &Path, servers: &[&Server], load: Load, more: &[&str]) -> Self {
         let addresses: Vec<String> =
             servers.iter().filter_map(|s| s.ports().conn).map(|a| a.to_string()).collect();
         let ops: Vec<String> = servers.iter().filter_map(|s| s.ports().ops).map(|a| a.to_string()).collect();
@@ -41,7 +47,7 @@ impl Run {
         let mut command = Command::new(loadtest());
         command.args(["send", "--server", &addresses.join(","), "--ops", &ops.join(",")]);
         command.arg("--links").arg(load.links.to_string()).arg("--rate").arg(load.rate.to_string());
-        command.arg("--duration").arg(format!("{}s", load.duration.as_secs())).args(["--drain", "120s"]);
+        command.arg("--duration").arg(format!("{}s", load.duration.as_secs())).args(more);
         command.arg("--json").arg(dir.join("loadtest.json")).arg("--key").arg(data.join("dev-key.pem"));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         Self { process: Process::new(command.spawn().unwrap()), dir: dir.to_owned(), load }
@@ -52,11 +58,20 @@ impl Run {
     /// # Panics
     /// It is not "pass", or does not come; what the harness said is printed.
     #[must_use]
-    pub fn passes(mut self) -> Value {
+    pub fn passes(self) -> Value {
+        self.ends(0)
+    }
+
+    /// Waits for the end with this exit code; the figures.
+    ///
+    /// # Panics
+    /// It ends otherwise, or not in time; what the harness said is printed.
+    #[must_use]
+    pub fn ends(mut self, code: i32) -> Value {
         let status = self.process.wait(self.load.duration + Duration::from_secs(240));
         let said = std::fs::read_to_string(self.dir.join("loadtest.log")).unwrap_or_default();
         println!("{said}");
-        assert_eq!(status.code(), Some(0), "{said}");
+        assert_eq!(status.code(), Some(code), "{said}");
         serde_json::from_slice(&std::fs::read(self.dir.join("loadtest.json")).unwrap()).unwrap()
     }
 }

@@ -1,8 +1,9 @@
 //! One process on embedded storage under load, killed again and again: nothing acknowledged is lost, nothing is
-//! there twice, nothing out of order.
+//! there twice, nothing out of order. And that the harness would have said so.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use tests::{Load, Run, Server, within};
@@ -28,4 +29,46 @@ fn a_server_killed_under_load_loses_nothing() {
     let figures = run.passes();
     assert!(server.log().matches("is ready").count() >= 4);
     println!("{figures}");
+}
+
+#[test]
+fn a_promise_that_is_broken_is_20() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path(), "server", &[]);
+    let load = Load { links: 20, rate: 40, duration: Duration::from_secs(12) };
+    let run = Run::start_with(dir.path(), &server.data(), &[&server], load, &["--drain", "5s"]);
+    within(Duration::from_secs(60), "some were delivered", || {
+        (server.metric("godwit_conn_pushes_total{outcome=\"written\"}")? >= 150.0).then_some(())
+    });
+    // Everything that was acknowledged is gone. Only the key is left, so that devices may sign in again.
+    server.kill();
+    forget(&server.data());
+    server.restart();
+    let violations = &run.ends(20)["violations"];
+    assert!(
+        violations["lost"].as_u64() > Some(0) && violations["head_back"].as_u64() > Some(0),
+        "{violations}"
+    );
+}
+
+/// Empties a data directory, but for the key.
+fn forget(data: &Path) {
+    for entry in std::fs::read_dir(data).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap();
+        } else if path.file_name().is_some_and(|name| name != "dev-key.pem") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_objective_that_is_missed_is_99() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), "server", &[]);
+    let load = Load { links: 10, rate: 20, duration: Duration::from_secs(3) };
+    let more = ["--drain", "120s", "--p99-ms", "0.001"];
+    let figures = Run::start_with(dir.path(), &server.data(), &[&server], load, &more).ends(99);
+    assert_eq!((figures["acked"].as_u64(), figures["received"].as_u64()), (Some(60), Some(60)), "{figures}");
 }

@@ -1,4 +1,4 @@
-//! What a second server meets: data in use, and data of other partition counts.
+//! What `serve` does not begin with: data in use, data of other partition counts, settings that are wrong.
 
 #![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
 
@@ -27,4 +27,21 @@ fn data_of_another_process_or_of_other_counts_is_refused_with_3() {
     assert!(said.contains("16 messages"), "{said}");
     // The refusals left everything as it was.
     server.restart();
+}
+
+#[test]
+fn every_wrong_setting_is_named_with_its_place_and_nothing_is_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("godwit.toml"), "[embedded]\nreserve_bytes = 5\n").unwrap();
+    let mut command = Command::new(binary());
+    command.args(["serve", "--set", "conn.linger=3"]).env("GODWIT_LOGIC__FLUSH_EVERY_MS", "soon");
+    let Output { status, stderr, .. } = command.current_dir(dir.path()).output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{said}");
+    let places =
+        ["godwit.toml:embedded.reserve_bytes", "16777216", "GODWIT_LOGIC__FLUSH_EVERY_MS", "conn.linger_ms"];
+    for text in places {
+        assert!(said.contains(text), "{text} in {said}");
+    }
+    assert!(!dir.path().join("godwit-data").exists(), "something was begun");
 }

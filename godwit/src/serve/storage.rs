@@ -56,7 +56,14 @@ async fn remote(settings: &Settings, log: &str, store: &str) -> Result<Storage, 
         storage::kafka::open(log, storage::kafka::Options::new(partitions)),
         storage::cql::open(store, storage::cql::Options::new(partitions)),
     );
-    Ok(Storage { log: log.map_err(log_failure)?, store: store.map_err(store_failure)? })
+    match (log.map_err(log_failure), store.map_err(store_failure)) {
+        (Ok(log), Ok(store)) => Ok(Storage { log, store }),
+        // Both at once: whoever mends one should not have to start again to hear of the other.
+        (Err(log), Err(store)) if log.exit == store.exit => {
+            Err(Failure::new(log.exit, anyhow::anyhow!("{:#}; {:#}", log.error, store.error)))
+        }
+        (Err(failure), _) | (_, Err(failure)) => Err(failure),
+    }
 }
 
 fn log_failure(error: LogError) -> Failure {
