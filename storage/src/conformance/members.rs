@@ -38,7 +38,8 @@ pub async fn every_partition_once(log: &dyn Log) {
     assert!(more.is_err(), "nothing is left to assign, yet {more:?}");
 }
 
-/// Two members end with every partition at exactly one of them; one alone ends with all.
+/// Two members end with every partition at exactly one of them, and each with half of either topic; one alone
+/// ends with all.
 pub async fn two_members_share(log: &dyn Log) {
     let all = everything(log);
     let (mut a, mut b) = (log.join().unwrap(), log.join().unwrap());
@@ -47,7 +48,8 @@ pub async fn two_members_share(log: &dyn Log) {
         loop {
             one_of(&mut *a, &mut owned_a, &mut *b, &mut owned_b).await;
             let whole = owned_a.union(&owned_b).count() == all.len() && owned_a.is_disjoint(&owned_b);
-            if whole && !owned_a.is_empty() && !owned_b.is_empty() {
+            let is_even = |topic| of(&owned_a, topic).abs_diff(of(&owned_b, topic)) <= 1;
+            if whole && is_even(Topic::Messages) && is_even(Topic::Timelines) {
                 return;
             }
         }
@@ -60,6 +62,10 @@ pub async fn two_members_share(log: &dyn Log) {
         }
     };
     tokio::time::timeout(PATIENCE, alone).await.expect("the one that stays takes over");
+}
+
+fn of(owned: &Owned, topic: Topic) -> usize {
+    owned.iter().filter(|(of, _)| *of == topic).count()
 }
 
 async fn one_of(a: &mut dyn Membership, owned_a: &mut Owned, b: &mut dyn Membership, owned_b: &mut Owned) {

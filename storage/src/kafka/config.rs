@@ -6,6 +6,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use super::Options;
 use super::place::Place;
 use super::settings::BATCH_BYTES_MAX;
+use crate::log::Topic;
 
 /// Without a heartbeat for so long, a member's partitions go to others.
 const SESSION_MS: u32 = 6_000;
@@ -77,11 +78,11 @@ pub(super) fn reader(place: &Place) -> ClientConfig {
     config
 }
 
-/// For taking part in the group that shares the partitions out.
-pub(super) fn member(place: &Place) -> ClientConfig {
+/// For taking part in the group that shares the partitions of a topic out.
+pub(super) fn member(place: &Place, topic: Topic) -> ClientConfig {
     let mut config = common(place);
     config
-        .set("group.id", place.members())
+        .set("group.id", place.members(topic))
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", SESSION_MS.to_string())
         .set("heartbeat.interval.ms", HEARTBEAT_MS.to_string())

@@ -1,9 +1,10 @@
-//! Shares the partitions out through a consumer group that never fetches: what it is assigned is paused
-//! at once.
+//! Shares the partitions out through consumer groups that never fetch: what a member is assigned is paused at
+//! once. A group for each topic: in one for both, the assignor evens out the sum, and may well give one process
+//! all of the messages and another all of the timelines.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub(super) struct KafkaMembership {
     left: Receiver<()>,
 }
 
-/// What the group says.
+/// What the groups say.
 #[derive(Default)]
 struct View {
     state: Mutex<State>,
@@ -60,17 +61,24 @@ impl View {
 
 impl KafkaMembership {
     pub(super) fn join(place: &Place) -> Result<Self, LogError> {
-        let view = Arc::new(View::default());
-        let context = Group { view: view.clone(), place: place.clone() };
+        let (leaving, left) = channel();
+        let joined = Self { view: Arc::default(), told: Owned::new(), stop: Arc::default(), left };
+        for topic in [Topic::Messages, Topic::Timelines] {
+            joined.serve(place, topic, leaving.clone())?;
+        }
+        Ok(joined)
+    }
+
+    /// Joins the group of a topic, on a thread of its own; that drops `leaving` once it has left.
+    fn serve(&self, place: &Place, topic: Topic, leaving: Sender<()>) -> Result<(), LogError> {
+        let context = Group { view: self.view.clone(), place: place.clone() };
         let failed = |error: KafkaError| topics::failure(place, &error);
         let consumer =
-            BaseConsumer::from_config_and_context(&config::member(place), context).map_err(failed)?;
-        let names = [place.topic(Topic::Messages), place.topic(Topic::Timelines)];
-        consumer.subscribe(&names.each_ref().map(String::as_str)).map_err(failed)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, (leaving, left)) = (stop.clone(), channel());
+            BaseConsumer::from_config_and_context(&config::member(place, topic), context).map_err(failed)?;
+        consumer.subscribe(&[&place.topic(topic)]).map_err(failed)?;
+        let stop = self.stop.clone();
         let serve = move || {
-            while !stopped.load(Ordering::Acquire) {
+            while !stop.load(Ordering::Acquire) {
                 if let Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) = consumer.poll(SERVE) {
                     consumer.context().failed(&error);
                 }
@@ -78,9 +86,8 @@ impl KafkaMembership {
             drop(consumer);
             drop(leaving);
         };
-        let thread = thread::Builder::new().name("kafka-member".into()).spawn(serve);
-        thread.map_err(|error| LogError::Failed(error.to_string()))?;
-        Ok(Self { view, told: Owned::new(), stop, left })
+        let thread = thread::Builder::new().name(format!("kafka-{}", topic.name())).spawn(serve);
+        thread.map(drop).map_err(|error| LogError::Failed(error.to_string()))
     }
 
     async fn change(&mut self) -> Result<Assignment, LogError> {
@@ -129,7 +136,7 @@ fn difference(told: &mut Owned, owned: &Owned) -> Option<Assignment> {
     Some(Assignment::Assigned(topic, partition))
 }
 
-/// Takes the group's assignments in.
+/// Takes a group's assignments in.
 struct Group {
     view: Arc<View>,
     place: Place,

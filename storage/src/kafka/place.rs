@@ -51,9 +51,9 @@ impl Place {
         Topic::ALL.into_iter().find(|topic| self.topic(*topic) == name)
     }
 
-    /// The consumer group in which processes share the partitions out.
-    pub(super) fn members(&self) -> String {
-        format!("{}.logic", self.prefix)
+    /// The consumer group in which processes share the partitions of a topic out.
+    pub(super) fn members(&self, topic: Topic) -> String {
+        format!("{}.logic.{}", self.prefix, topic.name())
     }
 
     /// The group name that readers show; nobody joins it.
@@ -97,8 +97,8 @@ mod tests {
         assert_eq!(place.find("chat.eu.nodes"), Some(Topic::Nodes));
         assert_eq!(place.find("chat.eu.other"), None);
         assert_eq!(
-            (place.members(), place.url()),
-            ("chat.eu.logic".into(), "kafka://a:1,b.example:2/chat.eu".into())
+            (place.members(Topic::Messages), place.url()),
+            ("chat.eu.logic.messages".into(), "kafka://a:1,b.example:2/chat.eu".into())
         );
         for (url, whole) in [
             ("kafka://h", "kafka://h:9092/godwit"),
