@@ -5,6 +5,7 @@
 
 mod columns;
 mod conversations;
+mod further;
 mod histories;
 mod layout;
 mod place;

@@ -8,15 +8,16 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::Options;
+use super::further::{self, Further};
 use super::layout;
 use super::place::Place;
 use super::schema;
@@ -25,14 +26,11 @@ use crate::tables::StoreError;
 
 /// How long the first connection may take, every table of the driver about the cluster included.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long one request may take, retries and further attempts on other replicas included. Servers give up on a
-/// read after 5 s and on a write after 2 s; the last attempt begins after 1 s. So the server's own answer, which
-/// says why, still comes first; whoever asked tries again, so that more would only keep it waiting.
+/// How long one request may take, retries and the attempt on another replica included. Servers give up on a
+/// read after 5 s and on a write after 2 s, so their own answer, which says why, still comes first; whoever
+/// asked tries again, so that more would only keep it waiting.
 const REQUEST: Duration = Duration::from_secs(7);
-/// How long a request goes unanswered before another replica is asked as well, up to `FURTHER_MAX` times. Above
-/// what a busy node takes, so that load alone does not multiply the load.
-const FURTHER_AFTER: Duration = Duration::from_millis(500);
-const FURTHER_MAX: usize = 2;
+const _: () = assert!(further::AFTER_MAX.as_secs() + 2 < REQUEST.as_secs());
 /// How often a connection is asked whether it lives, and how long it may be silent until it is given up: a node
 /// that hangs then costs nothing more. Longer than a server's usual pause for garbage.
 const KEEPALIVE: Duration = Duration::from_secs(2);
@@ -51,6 +49,7 @@ pub(super) const REQUESTS_MAX: usize = 128;
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) session: Session,
+    further: Arc<Further>,
     /// Requests that may begin.
     permits: Semaphore,
     pub(super) statements: Statements,
@@ -107,13 +106,11 @@ pub(super) fn quoted(keyspace: &str) -> String {
 }
 
 /// Connects. One replica that hangs holds up no request: the next is asked soon, and the connection given up.
-async fn connect(place: &Place) -> Result<Session, StoreError> {
-    let further =
-        SimpleSpeculativeExecutionPolicy { max_retry_count: FURTHER_MAX, retry_interval: FURTHER_AFTER };
+async fn connect(place: &Place, further: Arc<Further>) -> Result<Session, StoreError> {
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::LocalQuorum)
         .request_timeout(Some(REQUEST))
-        .speculative_execution_policy(Some(Arc::new(further)))
+        .speculative_execution_policy(Some(further))
         .build();
     let builder = SessionBuilder::new()
         .known_nodes(&place.nodes)
@@ -140,13 +137,14 @@ pub(super) async fn within<T>(
 impl Database {
     /// Connects, creates what is not there, and checks the layout.
     pub(super) async fn open(place: &Place, options: &Options) -> Result<Self, StoreError> {
-        let session = connect(place).await?;
+        let further = Arc::<Further>::default();
+        let session = connect(place, further.clone()).await?;
         layout::create(&session, place).await?;
         let checked = layout::check_layout(&session, place, options.layout());
         within(PREPARE + 3 * REQUEST, "the layout", checked).await?;
         let statements =
             within(PREPARE, "preparing statements", Statements::prepare(&session, &place.keyspace)).await?;
-        Ok(Self { session, permits: Semaphore::new(REQUESTS_MAX), statements })
+        Ok(Self { session, further, permits: Semaphore::new(REQUESTS_MAX), statements })
     }
 
     /// Runs a request when there is room for it.
@@ -155,7 +153,10 @@ impl Database {
         request: impl Future<Output = Result<T, E>>,
     ) -> Result<T, StoreError> {
         let _permit = self.permits.acquire().await.map_err(unavailable)?;
-        request.await.map_err(|error| error.into().0)
+        let began = Instant::now();
+        let answer = request.await;
+        self.further.answered(began.elapsed());
+        answer.map_err(|error| error.into().0)
     }
 
     /// The rows that a statement reads, on one page.
