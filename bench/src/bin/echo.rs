@@ -1,13 +1,20 @@
-//! The floor for links: an echo server on edge-triggered epoll, one thread, nothing kept per link. What it
-//! spends on a message is what the kernel costs; it knows no frames, no deadlines and no users.
+//! The floor for links: an echo server on edge-triggered epoll, nothing kept per link. What it spends on a
+//! message is what the kernel costs; it knows no frames, no deadlines and no users.
+//!
+//! As many threads as `serve` has reactors unless told otherwise, a listener each: the more threads share the
+//! links, the fewer edges a wake-up brings, and a wake-up is the dearest thing here. Floors of unequal counts
+//! say nothing about each other.
 //!
 //! `cargo run --release -p bench --bin echo -- --port 7300`
 
 use std::io::{Error, ErrorKind, Result};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, RawFd};
+use std::thread;
 
 use clap::Parser;
+use socket2::{Domain, Socket, Type};
 
 /// Bytes read at a time, and events taken at a time.
 const SCRATCH_BYTES: usize = 16 * 1024;
@@ -21,18 +28,38 @@ struct Args {
     /// On all of 127.0.0.0/8.
     #[arg(long, default_value_t = 7300)]
     port: u16,
+    /// Each with a listener and an epoll of its own. Default: one a core.
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, args.port))?;
+    let threads = args.threads.map_or_else(thread::available_parallelism, Ok)?;
+    println!("echo: port {}, {threads} threads, pid {}", args.port, std::process::id());
+    thread::scope(|scope| {
+        for _ in 0..threads.get() {
+            scope.spawn(|| {
+                if let Err(error) = serve(args.port) {
+                    eprintln!("echo: {error}");
+                    std::process::exit(1);
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+fn serve(port: u16) -> Result<()> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.set_reuse_address(true)?;
+    listener.set_reuse_port(true)?;
+    listener.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
     listener.set_nonblocking(true)?;
-    // SAFETY: the descriptor is open; listening again only makes the queue longer.
-    check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) })?;
+    listener.listen(BACKLOG)?;
     // SAFETY: takes a flag and returns a descriptor.
     let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
     watch(epoll, listener.as_raw_fd(), libc::EPOLLIN)?;
-    println!("echo: port {}, pid {}", args.port, std::process::id());
     turns(epoll, listener.as_raw_fd())
 }
 

@@ -44,6 +44,7 @@ fn broker(cluster: &Cluster, jars: &Path, i: u16) -> Result<Node> {
         "-Xms192m",
         "-Xmx512m",
         "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
     ]
