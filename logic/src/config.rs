@@ -26,9 +26,12 @@ pub struct Config {
     /// Bytes of conversations, and of users, kept in memory, per partition. 64 MiB. Small: every batch
     /// waits for the store.
     pub cache_bytes_max: usize,
-    /// Time between flushes of changed rows, in milliseconds. 1000. Small: more writes; large: more to do
-    /// again after a restart, and queries that lag further behind.
+    /// Time between flushes of changed conversations, in milliseconds. 1000. Small: more writes; large: more
+    /// to do again after a restart, and queries that lag further behind.
     pub flush_every_ms: u64,
+    /// Time between flushes of changed users, in milliseconds. 5000. No query reads their rows, so it may be
+    /// longer: a user of whom much is heard is then written once for all of it.
+    pub flush_users_every_ms: u64,
     /// Time between trims of the log and looks at the lag, in milliseconds. 30000.
     pub chores_every_ms: u64,
     /// Pause before a partition that was taken over, but is still assigned here, is claimed again, in
@@ -63,6 +66,7 @@ impl Config {
             producer_records_max: 64 * 1024,
             cache_bytes_max: 64 << 20,
             flush_every_ms: 1000,
+            flush_users_every_ms: 5000,
             chores_every_ms: 30_000,
             reclaim_after_ms: 10_000,
             stop_within_ms: 10_000,
@@ -89,6 +93,7 @@ impl Config {
         check(self.staged_records_max >= self.batch_records_max, "staged_records_max: at least a batch");
         check(self.producer_records_max > 0, "producer_records_max: at least 1");
         check(self.flush_every_ms > 0, "flush_every_ms: at least 1");
+        check(self.flush_users_every_ms > 0, "flush_users_every_ms: at least 1");
         check(self.chores_every_ms > 0, "chores_every_ms: at least 1");
         check(self.stream_frames_max > 0, "stream_frames_max: at least 1");
         check(self.stream_bytes_max >= SERVER_FRAME_BYTES_MAX, "stream_bytes_max: at least one frame");
@@ -103,6 +108,10 @@ impl Config {
 
     pub(crate) fn flush_every(&self) -> Duration {
         Duration::from_millis(self.flush_every_ms)
+    }
+
+    pub(crate) fn flush_users_every(&self) -> Duration {
+        Duration::from_millis(self.flush_users_every_ms)
     }
 
     pub(crate) fn chores_every(&self) -> Duration {

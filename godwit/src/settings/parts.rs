@@ -67,6 +67,7 @@ pub(super) fn logic(read: &mut Reader<'_>, policy: &v1::Settings) -> logic::Conf
         producer_records_max: read.size("logic.producer_records_max"),
         cache_bytes_max: read.size("logic.cache_bytes_max"),
         flush_every_ms: read.number("logic.flush_every_ms"),
+        flush_users_every_ms: read.number("logic.flush_users_every_ms"),
         chores_every_ms: read.number("logic.chores_every_ms"),
         reclaim_after_ms: read.number("logic.reclaim_after_ms"),
         stop_within_ms: read.number("logic.stop_within_ms"),

@@ -314,8 +314,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "logic.flush_every_ms",
         number(1, HOUR_MS),
         "1000",
-        "Time between flushes of changed rows, in milliseconds.",
+        "Time between flushes of changed conversations, in milliseconds.",
         "Small: more writes. Large: more to do again after a restart, and queries that lag further behind.",
+    ),
+    setting(
+        "logic.flush_users_every_ms",
+        number(1, HOUR_MS),
+        "5000",
+        "Time between flushes of changed users, in milliseconds.",
+        "Small: more writes. Large: more to do again after a restart, and memory for those that changed.",
     ),
     setting(
         "logic.chores_every_ms",

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -17,6 +18,7 @@ use super::prefetch::{self, Rows};
 use super::retry::until_answered;
 use super::shell::{Base, Fate, Shell};
 use super::supervise::Standing;
+use crate::config::Config;
 use crate::conversation::{ConversationStage, Effect};
 use crate::settings::StateError;
 
@@ -53,6 +55,10 @@ impl Shell for Conversations {
 
     fn settings_version(&self) -> u64 {
         self.0.settings().version
+    }
+
+    fn flush_every(config: &Config) -> Duration {
+        config.flush_every()
     }
 
     fn tick(&self) -> Tick {

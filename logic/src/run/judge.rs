@@ -52,7 +52,12 @@ impl<S: Shell> Run<S> {
     /// Never while a load is under way: a row that was read must not be older than one that was in memory.
     fn evict(&mut self) {
         if mem::take(&mut self.evict_due) {
-            self.shell.evict(self.base.parts.config.cache_bytes_max);
+            let (bytes_max, flush) = (self.base.parts.config.cache_bytes_max, &mut self.flush);
+            self.shell.evict(bytes_max);
+            // What is left is in use or changed: the changed ones can go once they are stored.
+            if self.shell.bytes() > bytes_max {
+                flush.ask();
+            }
             self.base.metrics.cache_bytes.set(self.shell.bytes());
         }
     }

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +16,7 @@ use super::emit::Emit;
 use super::owner::Ownership;
 use super::parts::{End, Parts};
 use super::prefetch::Rows;
+use crate::config::Config;
 use crate::metrics::RunMetrics;
 use crate::settings::StateError;
 
@@ -66,6 +68,9 @@ pub(super) trait Shell: Sized + Send + 'static {
     fn owner(owner: v1::Owner) -> Self::Record;
     fn settings(settings: v1::Settings) -> Self::Record;
     fn settings_version(&self) -> u64;
+
+    /// Time between two flushes.
+    fn flush_every(config: &Config) -> Duration;
 
     fn tick(&self) -> Tick;
     fn state(&self) -> bytes::Bytes;

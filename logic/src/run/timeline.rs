@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -19,6 +20,7 @@ use super::parts::{End, Parts};
 use super::prefetch::{self, Rows};
 use super::retry::until_answered;
 use super::shell::{Base, Fate, Shell};
+use crate::config::Config;
 use crate::nodes::NodeTable;
 use crate::push::StreamEvent;
 use crate::settings::StateError;
@@ -86,6 +88,10 @@ impl Shell for Timelines {
 
     fn settings_version(&self) -> u64 {
         self.stage.settings().version
+    }
+
+    fn flush_every(config: &Config) -> Duration {
+        config.flush_users_every()
     }
 
     fn tick(&self) -> Tick {

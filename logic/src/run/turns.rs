@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +24,9 @@ use super::retry::until_answered;
 use super::shell::{Base, Shell};
 use super::slot::Slot;
 use crate::clock;
+
+/// Gauges of what waits are that old at most.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the partition from its checkpoint until something ends it.
 pub(super) async fn run<S: Shell>(
@@ -52,7 +56,7 @@ pub(super) struct Run<S: Shell> {
     pub(super) next_offset: u64,
     pub(super) effects: Vec<S::Effect>,
     pub(super) puts: Puts<S::Row, S::Leaving>,
-    flush: Flush<S::Writes, S::Receipt>,
+    pub(super) flush: Flush<S::Writes, S::Receipt>,
     /// Rows came into memory or became storable as they are since the last eviction.
     pub(super) evict_due: bool,
     chores: Chores,
@@ -93,7 +97,8 @@ impl<S: Shell> Run<S> {
     }
 
     async fn turns(&mut self, stop: &mut watch::Receiver<bool>) -> End {
-        let mut flush_every = tokio::time::interval(self.base.parts.config.flush_every());
+        let mut flush_every = tokio::time::interval(S::flush_every(&self.base.parts.config));
+        let mut measure_every = tokio::time::interval(MEASURE_EVERY);
         let mut chores_every = tokio::time::interval(self.base.parts.config.chores_every());
         loop {
             if let Err(end) = self.advance() {
@@ -111,7 +116,8 @@ impl<S: Shell> Run<S> {
                 word = self.shell.word(&self.base, is_ending) => self.shell.heard(&mut self.base, word),
                 landed = self.flush.landed() => { self.landed(&landed); Ok(()) }
                 end = self.chores.done() => { self.behind(end); Ok(()) }
-                _ = flush_every.tick() => { self.flush.ask(); self.shell.measure(&mut self.base); Ok(()) }
+                _ = flush_every.tick() => { self.flush.ask(); Ok(()) }
+                _ = measure_every.tick() => { self.shell.measure(&mut self.base); Ok(()) }
                 _ = chores_every.tick() => { self.chores.start(); Ok(()) }
                 _ = stop.wait_for(|stop| *stop), if !self.stopping => { self.stopping = true; Ok(()) }
             };

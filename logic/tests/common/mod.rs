@@ -309,7 +309,13 @@ impl Process {
     }
 
     pub fn config() -> Config {
-        Config { flush_every_ms: 50, chores_every_ms: 200, reclaim_after_ms: 100, ..Config::new(NODE) }
+        Config {
+            flush_every_ms: 50,
+            flush_users_every_ms: 50,
+            chores_every_ms: 200,
+            reclaim_after_ms: 100,
+            ..Config::new(NODE)
+        }
     }
 
     pub async fn start_logic(&mut self) {
