@@ -201,6 +201,25 @@ async fn a_stop_flushes_what_was_judged() {
     assert_eq!(double.checkpoint(Topic::Messages, 0).map(|c| c.offset), Some(4));
 }
 
+#[tokio::test(start_paused = true)]
+async fn changed_rows_beyond_the_cache_are_flushed_before_their_time() {
+    for (bytes_max, flushed) in [(1 << 20, false), (1, true)] {
+        let deployment = Deployment::with(
+            |config| {
+                config.flush_every_ms = 3_600_000;
+                config.cache_bytes_max = bytes_max;
+            },
+            None,
+        );
+        let _run = deployment.run(Topic::Messages, 0);
+        deployment.settle().await;
+        deployment.send_texts(1..=3);
+        deployment.settle().await;
+        let offset = deployment.double.checkpoint(Topic::Messages, 0).map(|c| c.offset);
+        assert_eq!(offset == Some(4), flushed, "{offset:?}");
+    }
+}
+
 /// The tick of the n-th append of a test whose only appends before are the run's.
 const fn tick(n: u64) -> u64 {
     n * 1000
