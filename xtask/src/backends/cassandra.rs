@@ -127,9 +127,10 @@ memtable_heap_space: 160MiB
 file_cache_size: 32MiB
 networking_cache_size: 32MiB
 auto_snapshot: false
-concurrent_reads: 8
-concurrent_writes: 8
-concurrent_counter_writes: 4
+concurrent_reads: 4
+concurrent_writes: 4
+concurrent_counter_writes: 2
+native_transport_max_threads: 12
 "
     )
 }
