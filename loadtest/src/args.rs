@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// comparison.
     #[command(after_help = EXIT_CODES)]
     Beat(Beat),
+    /// Judges a run again, from what `send --journal` kept of it and nothing else.
+    #[command(after_help = EXIT_CODES)]
+    Check(Check),
     /// One share of the load, started by the other commands.
     #[command(hide = true)]
     Worker { spec: String },
@@ -47,7 +50,7 @@ impl Command {
             Self::Send(send) => Some(&send.target.key),
             Self::Idle(idle) => Some(&idle.target.key),
             Self::Beat(beat) => (!beat.raw).then_some(&*beat.target.key),
-            Self::Worker { .. } => None,
+            Self::Check(_) | Self::Worker { .. } => None,
         }
     }
 }
@@ -91,6 +94,9 @@ pub(crate) struct Send {
     /// After the last message everything has to arrive within this time, or the run is saturated.
     #[arg(long, value_parser = seconds, default_value = "30s")]
     pub(crate) drain: Duration,
+    /// An empty directory for everything that the devices did and were told, for `loadtest check`.
+    #[arg(long)]
+    pub(crate) journal: Option<PathBuf>,
     /// The objective for the 99th percentile from intended send to arrival, in milliseconds.
     #[arg(long)]
     pub(crate) p99_ms: Option<f64>,
@@ -133,6 +139,16 @@ pub(crate) struct Beat {
     /// Measure this process instead of asking the operations port.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
+}
+
+#[derive(Arguments, Clone)]
+pub(crate) struct Check {
+    /// The directory that `send --journal` filled.
+    #[arg(long)]
+    pub(crate) journal: PathBuf,
+    /// Also write the figures here, as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
 }
 
 impl Target {

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use client::core::SendError;
@@ -14,6 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clock::{Clock, Micros};
+use crate::journal::Journal;
 use crate::link::{Link, Seen};
 
 /// Links that are being made at a time, so that no queue of the server's overflows by our doing.
@@ -33,6 +35,7 @@ pub(crate) struct Fleet {
     events: Events,
     addresses: Vec<SocketAddr>,
     key: Key,
+    journal: Option<Rc<Journal>>,
     links: Vec<Link>,
     /// The number of the first link, among all workers' links.
     first: u64,
@@ -46,13 +49,19 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// No links yet.
-    pub(crate) fn new(addresses: Vec<SocketAddr>, key: Key, first: u64) -> Result<Self> {
+    pub(crate) fn new(
+        addresses: Vec<SocketAddr>,
+        key: Key,
+        first: u64,
+        journal: Option<Rc<Journal>>,
+    ) -> Result<Self> {
         Ok(Self {
             clock: Clock::start(),
             poll: Poll::new()?,
             events: Events::with_capacity(1_024),
             addresses,
             key,
+            journal,
             links: Vec::new(),
             first,
             scratch: vec![0; SCRATCH_BYTES],
@@ -81,7 +90,7 @@ impl Fleet {
         seen: &mut impl FnMut(&Link, Seen, Micros),
     ) -> Result<()> {
         while (self.links.len() as u64) < links {
-            self.links.push(Link::new(run, self.first + self.links.len() as u64)?);
+            self.links.push(Link::new(run, self.first + self.links.len() as u64, self.journal.clone())?);
             self.signing_in.push(false);
             self.tend(self.links.len() - 1, seen);
         }

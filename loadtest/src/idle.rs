@@ -73,6 +73,7 @@ fn start(args: &Idle) -> Result<Crew> {
         first,
         links,
         connect_s: args.target.connect_timeout.as_secs(),
+        journal: None,
         load: None,
     })
 }

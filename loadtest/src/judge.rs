@@ -1,10 +1,12 @@
-//! What one device saw of its timeline, judged as it comes. Pure: fed with the entries of every frame as
-//! they stood there, whatever the client core makes of them, so that the core cannot hide a mistake.
+//! What one device saw of its timeline, judged as it comes. Pure: fed with every frame as it stood on the wire,
+//! whatever the client core makes of it, so that the core cannot hide a mistake. What it is fed with can be kept
+//! in a journal, and judged again from there.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use proto::v1;
+use v1::server_frame::Frame;
 
 use crate::dense::{Dense, Order};
 use crate::payload;
@@ -25,7 +27,10 @@ pub(crate) struct Judge {
     ahead: BTreeMap<u64, v1::Entry>,
     /// The conversation's last number.
     no: u64,
-    /// The device's own messages, and the peer's, by index.
+    /// Messages handed over, and of them those that were acknowledged, by index.
+    sent: u64,
+    acked: Dense,
+    /// The device's own messages in its timeline, and the peer's, by index.
     own: Dense,
     received: Dense,
     /// What was known when the device last asked for a head.
@@ -33,6 +38,23 @@ pub(crate) struct Judge {
     /// Up to where the second reading of the timeline has come; none in the first.
     reread: Option<u64>,
     violations: Violations,
+}
+
+/// One thing that a device did or was told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Note<'a> {
+    /// Its next message was handed over.
+    Sent,
+    /// The message of this index is in the log, it was told.
+    Acked(u64),
+    /// A send was turned down for good.
+    Refused,
+    /// It asks the server for a head, by a sign-in or a sync.
+    Asks,
+    /// It reads its timeline a second time, from the beginning.
+    Again,
+    /// A frame of the server's.
+    Frame(&'a v1::ServerFrame),
 }
 
 /// A message that the device has for the first time.
@@ -53,6 +75,8 @@ impl Judge {
             timeline: Vec::new(),
             ahead: BTreeMap::new(),
             no: 0,
+            sent: 0,
+            acked: Dense::default(),
             own: Dense::default(),
             received: Dense::default(),
             asked: 0,
@@ -61,8 +85,34 @@ impl Judge {
         }
     }
 
+    /// What happened next; messages that are new go to `fresh`.
+    pub(crate) fn take(&mut self, note: Note<'_>, fresh: impl FnMut(Fresh)) {
+        match note {
+            Note::Sent => self.sent += 1,
+            Note::Acked(index) => drop(self.acked.take(index)),
+            // There is no reason for it.
+            Note::Refused => self.violations.refused += 1,
+            Note::Asks => self.asked = self.known(),
+            Note::Again => self.reread = Some(0),
+            Note::Frame(frame) => self.frame(frame, fresh),
+        }
+    }
+
+    fn frame(&mut self, frame: &v1::ServerFrame, fresh: impl FnMut(Fresh)) {
+        match &frame.frame {
+            Some(Frame::SignInResult(result)) => self.head(result.head),
+            Some(Frame::Push(push)) => self.entries(&push.entries, fresh),
+            Some(Frame::SyncPage(page)) => {
+                self.entries(&page.entries, fresh);
+                self.head(page.head);
+            }
+            // A hint answers nothing, and may be older than a push that overtook it.
+            _ => {}
+        }
+    }
+
     /// The entries of one push or page, in its order; what is new goes to `fresh`.
-    pub(crate) fn entries(&mut self, entries: &[v1::Entry], mut fresh: impl FnMut(Fresh)) {
+    fn entries(&mut self, entries: &[v1::Entry], mut fresh: impl FnMut(Fresh)) {
         let mut before = None;
         for entry in entries {
             if before.is_some_and(|before: u64| entry.seq != before + 1) || entry.seq == 0 {
@@ -76,24 +126,9 @@ impl Judge {
         }
     }
 
-    /// The device asks the server for a head, by a sign-in or a sync.
-    pub(crate) fn asks(&mut self) {
-        self.asked = self.known();
-    }
-
     /// The head that it was answered: not below what was known when it asked. (A push may overtake the answer.)
-    pub(crate) fn head(&mut self, head: u64) {
+    fn head(&mut self, head: u64) {
         self.violations.head_back += u64::from(head < self.asked);
-    }
-
-    /// A send that the server turned down for good.
-    pub(crate) fn refused(&mut self) {
-        self.violations.refused += 1;
-    }
-
-    /// From now on the timeline is read a second time, from its beginning: it must be the same.
-    pub(crate) fn read_again(&mut self) {
-        self.reread = Some(0);
     }
 
     /// Up to where the second reading has come.
@@ -111,13 +146,22 @@ impl Judge {
         self.timeline.len() as u64
     }
 
-    /// The final verdict. `acked` are this device's sends that were acknowledged, of `sent`; `peers` is the
-    /// judge of the device that they went to.
-    pub(crate) fn finish(&self, sent: u64, acked: &Dense, peers: &Judge) -> Violations {
+    /// Messages handed over so far; the next one's index.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether the message of this index was acknowledged.
+    pub(crate) fn is_acked(&self, index: u64) -> bool {
+        self.acked.has(index)
+    }
+
+    /// The final verdict; `peer` is the judge of the device that this one wrote to.
+    pub(crate) fn finish(&self, peer: &Judge) -> Violations {
         let mut violations = self.violations;
-        let is_lost =
-            |index: &u64| acked.has(*index) && !(self.own.has(*index) && peers.received.has(*index));
-        violations.lost += (0..sent).filter(is_lost).count() as u64;
+        let is_there = |index: u64| self.own.has(index) && peer.received.has(index);
+        violations.lost +=
+            (0..self.sent).filter(|index| self.is_acked(*index) && !is_there(*index)).count() as u64;
         let unread = self.reread.is_some() && !self.is_reread();
         violations.seq_holes += u64::from(unread);
         violations
@@ -205,27 +249,27 @@ mod tests {
         }
     }
 
-    fn read(me: u64, peer: u64, journal: &Journal) -> Judge {
+    /// A device that sent its messages, has so many acknowledged, and reads its timeline in pushes.
+    fn read(me: u64, peer: u64, acked: u64, journal: &Journal) -> Judge {
         let mut judge = Judge::new(me, peer);
-        journal.chunks(3).for_each(|frame| judge.entries(frame, |_| {}));
+        (0..SENT).for_each(|_| judge.take(Note::Sent, |_| {}));
+        (0..acked).for_each(|index| judge.take(Note::Acked(index), |_| {}));
+        journal.chunks(3).for_each(|entries| push(&mut judge, entries));
         judge
     }
 
-    fn all_acked() -> Dense {
-        let mut acked = Dense::default();
-        (0..SENT).for_each(|index| {
-            acked.take(index);
-        });
-        acked
+    fn push(judge: &mut Judge, entries: &[v1::Entry]) {
+        let frame = Some(Frame::Push(v1::Push { entries: entries.to_vec() }));
+        judge.take(Note::Frame(&v1::ServerFrame { frame, ..v1::ServerFrame::default() }), |_| {});
     }
 
     /// Judges both devices where one's journal is spoilt.
     fn judge(spoil: impl FnOnce(&mut Journal)) -> Violations {
         let (mine, mut theirs) = (journal(), journal());
         spoil(&mut theirs);
-        let (mine, theirs) = (read(ME, PEER, &mine), read(PEER, ME, &theirs));
-        let mut violations = mine.finish(SENT, &all_acked(), &theirs);
-        violations.add(&theirs.finish(SENT, &all_acked(), &mine));
+        let (mine, theirs) = (read(ME, PEER, SENT, &mine), read(PEER, ME, SENT, &theirs));
+        let mut violations = mine.finish(&theirs);
+        violations.add(&theirs.finish(&mine));
         violations
     }
 
@@ -252,13 +296,9 @@ mod tests {
         let (mine, mut theirs) = (journal(), journal());
         theirs.retain(|entry| entry.seq != 2 * SENT - 1);
         renumber(&mut theirs);
-        let mut acked = Dense::default();
-        (0..SENT - 1).for_each(|index| {
-            acked.take(index);
-        });
-        let (mine, theirs) = (read(ME, PEER, &mine), read(PEER, ME, &theirs));
-        assert_eq!(mine.finish(SENT, &acked, &theirs).lost, 0);
-        assert_eq!(mine.finish(SENT, &all_acked(), &theirs).lost, 1);
+        let theirs = read(PEER, ME, SENT, &theirs);
+        assert_eq!(read(ME, PEER, SENT - 1, &mine).finish(&theirs).lost, 0);
+        assert_eq!(read(ME, PEER, SENT, &mine).finish(&theirs).lost, 1);
     }
 
     #[test]
@@ -329,17 +369,17 @@ mod tests {
     #[test]
     fn the_second_reading_has_to_be_the_same_and_whole() {
         let journal = journal();
-        let mut judge = read(ME, PEER, &journal);
-        judge.read_again();
-        judge.entries(&journal[..5], |_| {});
+        let mut judge = read(ME, PEER, 0, &journal);
+        judge.take(Note::Again, |_| {});
+        push(&mut judge, &journal[..5]);
         assert!(!judge.is_reread());
-        assert_eq!(judge.finish(0, &Dense::default(), &judge).seq_holes, 1);
-        judge.entries(&journal[5..], |_| {});
+        assert_eq!(judge.finish(&judge).seq_holes, 1);
+        push(&mut judge, &journal[5..]);
         assert!(judge.is_reread());
-        judge.asks();
+        judge.take(Note::Asks, |_| {});
         judge.head(2 * SENT);
-        assert!(!judge.finish(0, &Dense::default(), &judge).any());
+        assert!(!judge.finish(&judge).any());
         judge.head(2 * SENT - 1);
-        assert_eq!(judge.finish(0, &Dense::default(), &judge).head_back, 1);
+        assert_eq!(judge.finish(&judge).head_back, 1);
     }
 }

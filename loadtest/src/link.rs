@@ -1,7 +1,9 @@
-//! One device over one socket: the client core, its bytes on the way in and out, and its judge. Reads and
-//! writes until the socket would block; decides nothing about the protocol, which is the core's.
+//! One device over one socket: the client core, its bytes on the way in and out, its judge, and what is kept
+//! for judging it again. Reads and writes until the socket would block; decides nothing about the protocol,
+//! which is the core's.
 
 use std::io::{ErrorKind, Read, Write};
+use std::rc::Rc;
 
 use bytes::{Buf, BytesMut};
 use client::Target;
@@ -11,11 +13,10 @@ use mio::net::TcpStream;
 use prost::Message as _;
 use proto::frame::{self, Decoder};
 use proto::{DeviceId, IdError, UserId, limits, v1};
-use v1::server_frame::Frame;
 
 use crate::clock::Micros;
-use crate::dense::{Dense, Order};
-use crate::judge::{Fresh, Judge};
+use crate::journal::Journal;
+use crate::judge::{Fresh, Judge, Note};
 use crate::payload;
 
 /// Bytes that wait to be written, beyond which the core is asked for no more frames.
@@ -65,8 +66,7 @@ pub(crate) struct Link {
     /// Whether the socket may take more.
     writable: bool,
     judge: Judge,
-    sent: u64,
-    acked: Dense,
+    journal: Option<Rc<Journal>>,
     /// How often a link was tried; the next address follows from it.
     pub(crate) attempts: usize,
     /// Why nothing more will happen here.
@@ -77,7 +77,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// The device of this number in a run; 2p and 2p + 1 are a pair.
-    pub(crate) fn new(run: &str, number: u64) -> Result<Self, IdError> {
+    pub(crate) fn new(run: &str, number: u64, journal: Option<Rc<Journal>>) -> Result<Self, IdError> {
         let peer = number ^ 1;
         let user = |number: u64| UserId::new(&format!("load-{run}-{number}"));
         let (user, peer_user) = (user(number)?, user(peer)?);
@@ -91,8 +91,7 @@ impl Link {
             output: BytesMut::new(),
             writable: false,
             judge: Judge::new(number, peer),
-            sent: 0,
-            acked: Dense::default(),
+            journal,
             attempts: 0,
             over: None,
             alarm: None,
@@ -101,15 +100,23 @@ impl Link {
 
     /// Writes the device's next message to its peer.
     pub(crate) fn send(&mut self, bytes: usize) -> Result<(), SendError> {
-        let message = v1::Message { kind: 1, data: payload::encode(self.number, self.sent, bytes) };
+        let message = v1::Message { kind: 1, data: payload::encode(self.number, self.judge.sent(), bytes) };
         self.device.send(Target::User(self.peer.clone()), v1::send::Body::Message(message))?;
-        self.sent += 1;
+        self.note(Note::Sent, &mut |_| {});
         Ok(())
+    }
+
+    /// Judges what happened, and keeps it.
+    fn note(&mut self, note: Note<'_>, seen: &mut impl FnMut(Seen)) {
+        if let Some(journal) = &self.journal {
+            journal.note(self.number, note);
+        }
+        self.judge.take(note, |fresh| seen(Seen::Message(fresh)));
     }
 
     /// Forgets the link and the cursor, and reads the whole timeline again.
     pub(crate) fn read_again(&mut self) -> Result<(), IdError> {
-        self.judge.read_again();
+        self.note(Note::Again, &mut |_| {});
         self.close_wire();
         self.device = device(&self.user, self.number, true)?;
         Ok(())
@@ -139,11 +146,6 @@ impl Link {
     /// What it saw.
     pub(crate) fn judge(&self) -> &Judge {
         &self.judge
-    }
-
-    /// How much it sent, and what of it was acknowledged.
-    pub(crate) fn sends(&self) -> (u64, &Dense) {
-        (self.sent, &self.acked)
     }
 
     /// When the core wants to be looked after.
@@ -217,11 +219,13 @@ impl Link {
                 Event::Connected { .. } => seen(Seen::Live),
                 Event::Entry(entry) => self.device.taken(now.millis(), entry.seq),
                 Event::Acked(sent) => {
-                    if self.acked.take(sent.local.0) != Order::Repeat {
-                        seen(Seen::Acked { index: sent.local.0 });
+                    let index = sent.local.0;
+                    if !self.judge.is_acked(index) {
+                        self.note(Note::Acked(index), seen);
+                        seen(Seen::Acked { index });
                     }
                 }
-                Event::Refused { .. } => self.judge.refused(),
+                Event::Refused { .. } => self.note(Note::Refused, seen),
                 Event::Disconnected { retry_in_ms: Some(_), .. } => seen(Seen::Ended),
                 Event::Disconnected { retry_in_ms: None, cause: Cause::App } => {}
                 Event::Disconnected { retry_in_ms: None, cause } => {
@@ -249,7 +253,7 @@ impl Link {
             match &frame.frame {
                 Some(v1::client_frame::Frame::Ping(_)) => seen(Seen::Pinged),
                 Some(v1::client_frame::Frame::SignIn(_) | v1::client_frame::Frame::Sync(_)) => {
-                    self.judge.asks();
+                    self.note(Note::Asks, seen);
                 }
                 _ => {}
             }
@@ -299,24 +303,8 @@ impl Link {
             let Some(frame) = frame else {
                 return self.device.handle_malformed(now.millis(), "not frames");
             };
-            self.judge_frame(&frame, seen);
+            self.note(Note::Frame(&frame), seen);
             self.device.handle_frame(now.millis(), frame);
-        }
-    }
-
-    /// Looks at a frame before the core does.
-    fn judge_frame(&mut self, frame: &v1::ServerFrame, seen: &mut impl FnMut(Seen)) {
-        let (head, entries) = match &frame.frame {
-            Some(Frame::SignInResult(result)) => (Some(result.head), [].as_slice()),
-            Some(Frame::SyncHint(hint)) => (Some(hint.head), [].as_slice()),
-            Some(Frame::Push(push)) => (None, push.entries.as_slice()),
-            Some(Frame::SyncPage(page)) => (Some(page.head), page.entries.as_slice()),
-            _ => return,
-        };
-        self.judge.entries(entries, |fresh| seen(Seen::Message(fresh)));
-        // A hint answers nothing, and may be older than a push that overtook it.
-        if let Some(head) = head.filter(|_| !matches!(frame.frame, Some(Frame::SyncHint(_)))) {
-            self.judge.head(head);
         }
     }
 

@@ -12,6 +12,7 @@ use client::development::Key;
 
 mod args;
 mod beat;
+mod check;
 mod clock;
 mod crew;
 mod dense;
@@ -19,6 +20,7 @@ mod exit;
 mod figures;
 mod fleet;
 mod idle;
+mod journal;
 mod judge;
 mod link;
 mod outcome;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Beat(args) => beat::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Worker { spec } => work(&spec),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -1,6 +1,6 @@
 //! `loadtest send`: the run, its figures and its verdict.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::args::Send;
@@ -16,6 +16,9 @@ const LATE_US_MAX: u64 = 1_000_000;
 
 /// Runs it.
 pub(crate) fn run(args: &Send) -> Result<Exit> {
+    if let Some(dir) = &args.journal {
+        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
     let mut crew = start(args)?;
     crew.links(args.links)?;
     let before = usage::servers(&args.target.ops);
@@ -50,6 +53,7 @@ fn start(args: &Send) -> Result<Crew> {
         first,
         links,
         connect_s: args.target.connect_timeout.as_secs(),
+        journal: args.journal.clone(),
         load: Some(Load {
             rate: args.rate * figures::float(links) / figures::float(args.links.next_multiple_of(2)),
             duration_s: args.duration.as_secs(),
@@ -79,7 +83,6 @@ fn verdict(args: &Send, outcome: &Outcome) -> (Exit, &'static str) {
 
 fn text(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdict: &(Exit, &str)) -> String {
     let mut text = String::new();
-    let violations = &outcome.violations;
     let mut line = |line: String| {
         text.push_str(&line);
         text.push('\n');
@@ -95,17 +98,7 @@ fn text(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         outcome.own,
         outcome.reconnects,
     ));
-    line(format!(
-        "{} lost, {} repeated, {} out of order, {} seq holes, {} rewritten, {} heads back, {} alien, {} refused",
-        violations.lost,
-        violations.repeated,
-        violations.out_of_order,
-        violations.seq_holes,
-        violations.rewritten,
-        violations.head_back,
-        violations.alien,
-        violations.refused,
-    ));
+    line(outcome.violations.text());
     for (name, pairs) in [("end to end", &outcome.end_to_end), ("to ack", &outcome.to_ack)] {
         let latencies = outcome::from_pairs(pairs);
         let ms = |quantile: f64| figures::float(latencies.value_at_quantile(quantile)) / 1e3;

@@ -20,6 +20,8 @@ pub(crate) struct Spec {
     pub(crate) links: u64,
     /// Signing all links in may take this long.
     pub(crate) connect_s: u64,
+    /// The directory in which everything is kept that its devices did and were told.
+    pub(crate) journal: Option<PathBuf>,
     /// None for links that only stay.
     pub(crate) load: Option<Load>,
 }

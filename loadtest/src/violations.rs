@@ -36,6 +36,21 @@ impl Violations {
         self.refused += other.refused;
     }
 
+    /// As one line.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "{} lost, {} repeated, {} out of order, {} seq holes, {} rewritten, {} heads back, {} alien, {} refused",
+            self.lost,
+            self.repeated,
+            self.out_of_order,
+            self.seq_holes,
+            self.rewritten,
+            self.head_back,
+            self.alien,
+            self.refused,
+        )
+    }
+
     /// Whether there is any.
     pub(crate) fn any(&self) -> bool {
         *self != Violations::default()

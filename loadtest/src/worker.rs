@@ -2,6 +2,7 @@
 //! reads every timeline again, and reports.
 
 use std::io::{BufRead, Write};
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +11,7 @@ use client::development::Key;
 
 use crate::clock::Micros;
 use crate::fleet::Fleet;
+use crate::journal::Journal;
 use crate::link::{Link, Seen};
 use crate::outcome::{self, Latencies, Outcome};
 use crate::plan::Plan;
@@ -33,6 +35,7 @@ pub(crate) fn run(spec: &Spec) -> Result<()> {
 
 struct Worker<'a> {
     spec: &'a Spec,
+    journal: Option<Rc<Journal>>,
     fleet: Fleet,
     tally: Tally,
     orders: Receiver<Order>,
@@ -88,9 +91,12 @@ impl Tally {
 impl<'a> Worker<'a> {
     fn new(spec: &'a Spec) -> Result<Self> {
         let key = Key::read(&spec.key)?;
+        let journal = spec.journal.as_ref().map(|dir| Journal::create(dir, spec.first)).transpose()?;
+        let journal = journal.map(Rc::new);
         Ok(Self {
             spec,
-            fleet: Fleet::new(spec.servers.clone(), key, spec.first)?,
+            fleet: Fleet::new(spec.servers.clone(), key, spec.first, journal.clone())?,
+            journal,
             tally: Tally {
                 plan: None,
                 first: spec.first,
@@ -166,6 +172,7 @@ impl<'a> Worker<'a> {
         report(&Report::Drained)?;
         self.read_again(load.drain_s)?;
         self.finish();
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.finish())?;
         report(&Report::Done(Box::new(std::mem::take(&mut self.tally.outcome))))
     }
 
@@ -219,8 +226,7 @@ impl<'a> Worker<'a> {
         for pair in self.fleet.links().chunks_exact(2) {
             let [one, other] = pair else { continue };
             for (link, peer) in [(one, other), (other, one)] {
-                let (sent, acked) = link.sends();
-                let violations = link.judge().finish(sent, acked, peer.judge());
+                let violations = link.judge().finish(peer.judge());
                 self.tally.outcome.violations.add(&violations);
             }
         }

@@ -49,6 +49,7 @@ impl Run {
         command.arg("--links").arg(load.links.to_string()).arg("--rate").arg(load.rate.to_string());
         command.arg("--duration").arg(format!("{}s", load.duration.as_secs())).args(more);
         command.arg("--json").arg(dir.join("loadtest.json")).arg("--key").arg(data.join("dev-key.pem"));
+        command.arg("--journal").arg(dir.join("journal"));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         Self { process: Process::new(command.spawn().unwrap()), dir: dir.to_owned(), load }
     }
@@ -62,7 +63,8 @@ impl Run {
         self.ends(0)
     }
 
-    /// Waits for the end with this exit code; the figures.
+    /// Waits for the end with this exit code; the figures. A verdict on promises has to be the same once more,
+    /// from what the devices kept.
     ///
     /// # Panics
     /// It ends otherwise, or not in time; what the harness said is printed.
@@ -72,6 +74,12 @@ impl Run {
         let said = std::fs::read_to_string(self.dir.join("loadtest.log")).unwrap_or_default();
         println!("{said}");
         assert_eq!(status.code(), Some(code), "{said}");
+        if [0, 20].contains(&code) {
+            let check =
+                Command::new(loadtest()).args(["check", "--journal"]).arg(self.dir.join("journal")).output();
+            let check = check.unwrap();
+            assert_eq!(check.status.code(), Some(code), "{check:?}");
+        }
         serde_json::from_slice(&std::fs::read(self.dir.join("loadtest.json")).unwrap()).unwrap()
     }
 }

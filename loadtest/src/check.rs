@@ -1,0 +1,60 @@
+//! `loadtest check`: the verdict on a run, from what its devices kept of it and nothing else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::args::Check;
+use crate::exit::Exit;
+use crate::judge::Judge;
+use crate::violations::Violations;
+use crate::{figures, journal};
+
+/// What the journals say.
+#[derive(Debug, Default)]
+struct Findings {
+    devices: u64,
+    sent: u64,
+    acked: u64,
+    violations: Violations,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Check) -> Result<Exit> {
+    let paths = journal::all(&args.journal)?;
+    ensure!(!paths.is_empty(), "{} holds no journal", args.journal.display());
+    let mut findings = Findings::default();
+    for path in &paths {
+        judge(path, &mut findings)?;
+    }
+    let Findings { devices, sent, acked, violations } = &findings;
+    println!("{devices} devices, {sent} sent, {acked} acknowledged");
+    println!("{}", violations.text());
+    let exit = if violations.any() { Exit::Violation } else { Exit::Pass };
+    println!("verdict: {}", if violations.any() { "a promise was broken" } else { "pass" });
+    let figures = json!({
+        "command": "check", "devices": devices, "sent": sent, "acked": acked, "violations": violations,
+        "exit": exit as u8,
+    });
+    figures::write(args.json.as_deref(), &figures)?;
+    Ok(exit)
+}
+
+/// Judges the devices of one journal; both of a pair are in it.
+fn judge(path: &Path, findings: &mut Findings) -> Result<()> {
+    let mut judges: BTreeMap<u64, Judge> = BTreeMap::new();
+    journal::read(path, |device, note| {
+        judges.entry(device).or_insert_with(|| Judge::new(device, device ^ 1)).take(note, |_| {});
+    })?;
+    for (device, judge) in &judges {
+        let peer = judges.get(&(device ^ 1));
+        let peer = peer.with_context(|| format!("{} lacks device {}", path.display(), device ^ 1))?;
+        findings.devices += 1;
+        findings.sent += judge.sent();
+        findings.acked += (0..judge.sent()).filter(|index| judge.is_acked(*index)).count() as u64;
+        findings.violations.add(&judge.finish(peer));
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! What the devices of one worker did and were told, kept in a file as it happened: enough to judge all of it
+//! again, by a process that has seen nothing else.
+//!
+//! A record is the device's number (u64), the kind (u8), the length of what follows (u32), both little-endian,
+//! and what follows: an index (u64), a frame of the server's as protobuf, or nothing.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use prost::Message as _;
+use proto::{limits, v1};
+
+use crate::judge::Note;
+
+const BUFFER_BYTES: usize = 1 << 20;
+/// What a journal's file name ends with.
+const EXTENSION: &str = "journal";
+
+const SENT: u8 = 1;
+const ACKED: u8 = 2;
+const REFUSED: u8 = 3;
+const ASKS: u8 = 4;
+const AGAIN: u8 = 5;
+const FRAME: u8 = 6;
+
+/// A journal being written.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: BufWriter<File>,
+    scratch: Vec<u8>,
+    /// The first thing that went wrong.
+    failed: Option<std::io::Error>,
+}
+
+impl Journal {
+    /// A new journal in a directory, of the worker whose first device has this number.
+    pub(crate) fn create(dir: &Path, first: u64) -> Result<Self> {
+        let path = dir.join(format!("{first:08}.{EXTENSION}"));
+        let file = File::create_new(&path).with_context(|| path.display().to_string())?;
+        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        Ok(Self { path, state: RefCell::new(State { file, scratch: Vec::new(), failed: None }) })
+    }
+
+    /// Keeps what happened to a device. What cannot be written fails the run at its end.
+    pub(crate) fn note(&self, device: u64, note: Note<'_>) {
+        let mut state = self.state.borrow_mut();
+        let State { file, scratch, failed } = &mut *state;
+        scratch.clear();
+        let kind = match note {
+            Note::Sent => SENT,
+            Note::Acked(index) => {
+                scratch.extend(index.to_le_bytes());
+                ACKED
+            }
+            Note::Refused => REFUSED,
+            Note::Asks => ASKS,
+            Note::Again => AGAIN,
+            Note::Frame(frame) => {
+                scratch.extend(frame.encode_to_vec());
+                FRAME
+            }
+        };
+        let length = u32::try_from(scratch.len()).unwrap_or(u32::MAX);
+        let head = [&device.to_le_bytes()[..], &[kind], &length.to_le_bytes()].concat();
+        if let Err(error) = file.write_all(&head).and_then(|()| file.write_all(scratch)) {
+            failed.get_or_insert(error);
+        }
+    }
+
+    /// Everything is in the file, or it is said why not.
+    pub(crate) fn finish(&self) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        let written = state.failed.take().map_or(Ok(()), Err).and_then(|()| state.file.flush());
+        written.with_context(|| self.path.display().to_string())
+    }
+}
+
+/// The journals of a directory, in the order of their first devices.
+pub(crate) fn all(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Reads a journal back, record by record. A record that is cut off is an error: nothing is judged by halves.
+pub(crate) fn read(path: &Path, mut each: impl FnMut(u64, Note<'_>)) -> Result<()> {
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+    let mut rest = Vec::new();
+    loop {
+        let mut device = [0; 8];
+        match file.read_exact(device.get_mut(..1).unwrap_or_default()) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            read => read?,
+        }
+        file.read_exact(device.get_mut(1..).unwrap_or_default())?;
+        let (mut kind, mut length) = ([0; 1], [0; 4]);
+        file.read_exact(&mut kind)?;
+        file.read_exact(&mut length)?;
+        let length = usize::try_from(u32::from_le_bytes(length))?;
+        if length > limits::SERVER_FRAME_BYTES_MAX {
+            bail!("{} holds a record of {length} bytes", path.display());
+        }
+        rest.resize(length, 0);
+        file.read_exact(&mut rest)?;
+        note(kind, &rest, |note| each(u64::from_le_bytes(device), note))
+            .with_context(|| path.display().to_string())?;
+    }
+}
+
+fn note([kind]: [u8; 1], rest: &[u8], each: impl FnOnce(Note<'_>)) -> Result<()> {
+    match kind {
+        SENT => each(Note::Sent),
+        ACKED => each(Note::Acked(u64::from_le_bytes(rest.try_into()?))),
+        REFUSED => each(Note::Refused),
+        ASKS => each(Note::Asks),
+        AGAIN => each(Note::Again),
+        FRAME => each(Note::Frame(&v1::ServerFrame::decode(rest)?)),
+        kind => bail!("a record of kind {kind}"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_back_and_a_record_that_is_cut_off_is_an_error() {
+        let dir = std::env::temp_dir().join(format!("godwit-journal-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let journal = Journal::create(&dir, 6).unwrap();
+        let pong = v1::server_frame::Frame::Pong(v1::Pong::default());
+        let frame = v1::ServerFrame { reply_to: 7, frame: Some(pong) };
+        let notes = [Note::Sent, Note::Acked(3), Note::Refused, Note::Asks, Note::Again, Note::Frame(&frame)];
+        notes.into_iter().for_each(|note| journal.note(9, note));
+        journal.finish().unwrap();
+
+        let paths = all(&dir).unwrap();
+        let path = paths.first().unwrap();
+        let mut back = Vec::new();
+        read(path, |device, note| back.push(format!("{device} {note:?}"))).unwrap();
+        assert_eq!(back, notes.map(|note| format!("9 {note:?}")));
+
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(read(path, |_, _| {}).is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
