@@ -29,6 +29,7 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) links: Gauge,
+    pub(crate) live_links: Gauge,
     pub(crate) streams: Gauge,
     pub(crate) frames_in: Counter,
     pub(crate) frames_out: Counter,
@@ -48,6 +49,7 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let m = Self {
             links: Gauge::default(),
+            live_links: Gauge::default(),
             streams: Gauge::default(),
             frames_in: Counter::default(),
             frames_out: Counter::default(),
@@ -64,6 +66,7 @@ impl Metrics {
         };
         let r = registry;
         r.register("godwit_conn_links", "Links that are open", m.links.clone());
+        r.register("godwit_conn_live_links", "Links that are signed in", m.live_links.clone());
         r.register("godwit_conn_streams", "Push streams of owners that are attached", m.streams.clone());
         r.register("godwit_conn_frames_read", "Frames of devices", m.frames_in.clone());
         r.register("godwit_conn_frames_written", "Frames to devices", m.frames_out.clone());

@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) guest: Option<Box<Guest>>,
     /// When a link that is closing is dropped, in ms; 0 while it is not closing.
     pub(crate) drop_ms: u64,
+    /// It signed in, and counts among those that have.
+    pub(crate) live: bool,
     /// An edge said so, and no read has said WouldBlock since.
     pub(crate) readable: bool,
     /// On the ready list.
@@ -49,6 +51,7 @@ impl Link {
             outbox: None,
             guest,
             drop_ms: 0,
+            live: false,
             readable: false,
             queued: false,
             dirty: false,

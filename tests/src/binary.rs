@@ -17,8 +17,10 @@ pub fn loadtest() -> &'static PathBuf {
 }
 
 fn build(package: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile_dir = test.ancestors().nth(2).unwrap();
+    let this = std::env::current_exe().unwrap();
+    let dir = this.parent().unwrap();
+    // Tests lie in `deps`, programs above it.
+    let profile_dir = if dir.ends_with("deps") { dir.parent().unwrap() } else { dir };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--package", package, "--target-dir"]).arg(profile_dir.parent().unwrap());

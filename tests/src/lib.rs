@@ -13,6 +13,7 @@
 mod backends;
 mod binary;
 mod book;
+mod campaign;
 mod chat;
 mod device;
 mod http;
@@ -24,6 +25,7 @@ mod wait;
 pub use backends::Backends;
 pub use binary::{binary, loadtest};
 pub use book::sentences;
+pub use campaign::{Campaign, Report, Storage};
 pub use chat::{Chat, texts};
 pub use device::{Device, frame_bytes, sign_in, text};
 pub use http::get;

@@ -55,10 +55,18 @@ impl Server {
     /// # Panics
     /// As [`Server::start`].
     pub fn restart(&mut self) {
+        self.start_again();
+        self.wait_ready();
+    }
+
+    /// As [`Server::restart`], without waiting for anything.
+    ///
+    /// # Panics
+    /// It still runs.
+    pub fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "{} still runs", self.name);
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         self.process = Process::new(spawn(&self.dir, &self.name, &arguments, &self.ports));
-        self.wait_ready();
     }
 
     /// Kills it as a power cut would.

@@ -11,8 +11,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use proto::close::Close;
 use serde_json::{Value, json};
-use tests::{Chat, DEADLINE, Server, texts, within};
+use tests::{Chat, DEADLINE, Device, Server, texts, within};
 
 fn device(server: &Server, dir: &Path, user: &str, device: &str) -> Chat {
     Chat::start(user, device, &[server.address()], &server.data(), &dir.join(format!("{user}-{device}")))
@@ -207,4 +208,36 @@ fn a_second_signal_ends_it_at_once() {
     within(DEADLINE, "draining", || server.log().contains("draining").then_some(()));
     server.process().signal(libc::SIGTERM);
     assert_eq!(server.process().wait(Duration::from_secs(10)).code(), Some(130));
+}
+
+/// The document from which operators make their dashboards and alerts.
+const OPERATING: &str = include_str!("../../docs/OPERATING.md");
+
+#[test]
+fn every_metric_that_operators_are_told_of_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), "server", &[]);
+    let (mut ann, bob) =
+        (device(&server, dir.path(), "ann", "phone"), device(&server, dir.path(), "bob", "phone"));
+    say_all(&mut ann, "bob", 0..1);
+    bob.wait("the text", is_entry);
+    assert_eq!(server.metric("godwit_conn_live_links"), Some(2.0));
+    // What counts closed links has nothing to count before one is closed.
+    let mut stranger = Device::connect(server.address());
+    stranger.write(&[0xff; 6]);
+    stranger.expect_kick(Close::Malformed);
+    let named =
+        OPERATING.split('`').filter(|name| name.starts_with("godwit_") || name.starts_with("process_"));
+    let named: Vec<&str> = named.filter_map(|name| name.split('{').next()).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        within(DEADLINE, name, || {
+            let (_, text) = server.get("/metrics")?;
+            text.lines().any(|line| line.starts_with(name)).then_some(())
+        });
+    }
+    drop(bob);
+    within(DEADLINE, "a device left", || {
+        (server.metric("godwit_conn_live_links") == Some(1.0)).then_some(())
+    });
 }

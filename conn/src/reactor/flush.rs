@@ -122,6 +122,9 @@ impl Reactor {
         if let Some(guest) = link.guest.take() {
             self.forget_guest(guest.address);
         }
+        if link.live {
+            self.parts.metrics.live_links.dec();
+        }
     }
 
     fn keep_cursor(&mut self, slot: u32) {

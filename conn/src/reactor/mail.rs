@@ -148,6 +148,7 @@ impl Reactor {
                 let live = session.is_live();
                 session.on_result(&self.rules, self.now, &result, out);
                 confirmed = !live && session.is_live();
+                link.live |= confirmed;
             }
             down::Down::Hint(hint) => session.on_hint(hint.head, room, out),
             down::Down::Kick(kick) => session.on_kick(&kick, out),
@@ -158,6 +159,7 @@ impl Reactor {
         self.perform(slot);
         if confirmed {
             self.parts.metrics.sign_in("confirmed");
+            self.parts.metrics.live_links.inc();
             self.arm(slot);
         }
     }

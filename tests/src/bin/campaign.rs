@@ -1,0 +1,72 @@
+//! `campaign`: faults on real processes under load; see `cargo xtask campaign`, which builds what it needs and
+//! starts the back ends.
+
+#![allow(clippy::unwrap_used, reason = "a harness: what it does not expect ends it")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use tests::{Backends, Campaign, Storage};
+
+/// A promise was broken.
+const VIOLATION: u8 = 20;
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    Embedded,
+    Cluster,
+}
+
+#[derive(Parser)]
+#[command(
+    about = "Faults on real processes under load. Exit codes: 0 clean, 20 a promise was broken, 101 the campaign itself failed"
+)]
+struct Args {
+    /// What the servers stand on.
+    #[arg(long, value_enum, default_value = "embedded")]
+    backend: Backend,
+    /// Messages to send.
+    #[arg(long, default_value_t = 20_000)]
+    messages: u32,
+    /// Faults, spread evenly.
+    #[arg(long, default_value_t = 20)]
+    faults: u32,
+    /// Decides which.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Devices; two make a pair. By default 2,000, on a cluster 200.
+    #[arg(long)]
+    links: Option<u32>,
+    /// Messages a second. By default 1,000, on a cluster 150.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Where everything is kept; emptied first.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Brings back ends that died up again, as one command with its arguments.
+    #[arg(long, num_args = 1.., allow_hyphen_values = true)]
+    up: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let _ = std::fs::remove_dir_all(&args.dir);
+    std::fs::create_dir_all(&args.dir).unwrap();
+    let dir = args.dir.canonicalize().unwrap();
+    let (storage, links, rate) = match args.backend {
+        Backend::Embedded => (Storage::Embedded, 2_000, 1_000),
+        Backend::Cluster => {
+            let backends = Backends::find("a campaign on a cluster").expect("back ends are given");
+            let pids = std::env::var_os("GODWIT_TEST_BACKENDS_DIR").expect("GODWIT_TEST_BACKENDS_DIR is set");
+            (Storage::Cluster { backends, dir: pids.into(), up: args.up }, 200, 150)
+        }
+    };
+    let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));
+    let Args { messages, faults, seed, .. } = args;
+    let campaign = Campaign { storage, messages, faults, seed, links, rate, dir: dir.clone() };
+    let report = campaign.run();
+    println!("{report}");
+    std::fs::write(dir.join("report.md"), report.to_string()).unwrap();
+    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATION) }
+}

@@ -1,0 +1,90 @@
+//! The kinds of faults.
+
+use std::ops::Range;
+
+use super::stage::Storage;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// A process is killed (-9) and started again.
+    Kill,
+    /// And killed again before it is ready.
+    KillTwice,
+    /// A process stands still (SIGSTOP), and goes on.
+    Stop,
+    /// A process drains (SIGTERM) and is started again.
+    Drain,
+    /// What comes in at a port of a process is dropped.
+    DropIn,
+    /// What leaves from it is dropped.
+    DropOut,
+    /// Both are.
+    DropBoth,
+    /// Every connection to it is reset.
+    Reset,
+    /// No descriptor is left, while connections are reset.
+    Descriptors,
+    /// Accepting fails for want of descriptors of the whole system (ENFILE), while connections are reset.
+    AcceptFails,
+    /// Waiting for events is interrupted (EINTR).
+    WaitFails,
+    /// Writing to sockets fails (ENOBUFS).
+    WriteFails,
+    /// An fsync fails (EIO): the process ends, and is started again.
+    SyncFails,
+    /// Every fsync takes its time.
+    SlowSync,
+    /// The disk is full.
+    DiskFull,
+    /// A broker is killed and started again.
+    BrokerKill,
+    /// A broker stands still.
+    BrokerStop,
+    /// A CQL node is killed and started again.
+    NodeKill,
+    /// A CQL node stands still.
+    NodeStop,
+    /// A broker cannot be reached.
+    BrokerCut,
+    /// A CQL node cannot be reached.
+    NodeCut,
+}
+
+impl Fault {
+    /// Those that a deployment on this storage can suffer.
+    pub(super) fn all(storage: &Storage) -> Vec<Self> {
+        use Fault as F;
+        let both = [
+            F::Kill,
+            F::KillTwice,
+            F::Stop,
+            F::Drain,
+            F::DropIn,
+            F::DropOut,
+            F::DropBoth,
+            F::Reset,
+            F::Descriptors,
+            F::AcceptFails,
+            F::WaitFails,
+            F::WriteFails,
+        ];
+        let more: &[Self] = match storage {
+            Storage::Embedded => &[F::SyncFails, F::SlowSync, F::DiskFull],
+            Storage::Cluster { .. } => {
+                &[F::BrokerKill, F::BrokerStop, F::NodeKill, F::NodeStop, F::BrokerCut, F::NodeCut]
+            }
+        };
+        both.into_iter().chain(more.iter().copied()).collect()
+    }
+
+    /// How long it lasts, in milliseconds. Some of each are longer than those wait who would notice.
+    pub(super) fn lasts_ms(self) -> Range<u64> {
+        match self {
+            Self::Kill | Self::KillTwice | Self::Drain | Self::SyncFails => 0..1_000,
+            Self::Stop | Self::BrokerStop | Self::NodeStop => 100..10_000,
+            Self::BrokerKill | Self::NodeKill | Self::BrokerCut | Self::NodeCut => 1_000..10_000,
+            _ => 200..3_000,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A campaign: a load on real processes, faults of every kind one after the other, and a verdict from what the
+//! devices kept of it and nothing else. The seed says which faults, on whom, and for how long.
+
+mod fault;
+mod inject;
+mod net;
+mod report;
+mod stage;
+mod trace;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::load::{Load, Run};
+use crate::wait::within;
+use fault::Fault;
+pub use report::Report;
+use stage::Stage;
+pub use stage::Storage;
+
+/// Everything has to arrive this long after the last send.
+const DRAIN: &str = "600s";
+/// All is well again this long after a fault is over.
+const HEALED: Duration = Duration::from_secs(120);
+
+/// What a campaign consists of.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// What the servers stand on.
+    pub storage: Storage,
+    /// Messages that are sent, over all devices.
+    pub messages: u32,
+    /// Faults.
+    pub faults: u32,
+    /// Decides about them.
+    pub seed: u64,
+    /// Devices; two make a pair.
+    pub links: u32,
+    /// Messages a second.
+    pub rate: u32,
+    /// Where everything is kept: data, logs, journals.
+    pub dir: PathBuf,
+}
+
+impl Campaign {
+    /// Runs it.
+    ///
+    /// # Panics
+    /// The servers do not come back after a fault, or the harness itself fails. What was promised to devices is
+    /// judged in the report.
+    #[must_use]
+    pub fn run(&self) -> Report {
+        let mut rng = SmallRng::seed_from_u64(self.seed);
+        let mut stage = Stage::start(&self.storage, &self.dir);
+        let load = Load {
+            links: self.links,
+            rate: self.rate,
+            duration: Duration::from_secs(u64::from(self.messages.div_ceil(self.rate))),
+        };
+        let run = Run::start_with(&self.dir, &stage.data(), &stage.servers(), load, &["--drain", DRAIN]);
+        within(HEALED, "the links are there", || stage.has_links(self.links).then_some(()));
+        let began = Instant::now();
+        let mut report = Report::new(self);
+        let kinds = Fault::all(&self.storage);
+        for number in 0..self.faults {
+            // Evenly over the load, the last one well before its end.
+            let due = load.duration.mul_f64(0.95 * f64::from(number) / f64::from(self.faults));
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
+            let fault = *kinds.choose(&mut rng).expect("there are faults");
+            let lasts = Duration::from_millis(rng.random_range(fault.lasts_ms()));
+            let happened = stage.suffer(fault, lasts, &mut rng);
+            let healing = Instant::now();
+            stage.heal();
+            println!(
+                "{number}: {fault:?}, {happened}; well again after {:.1} s",
+                healing.elapsed().as_secs_f64()
+            );
+            report.happened(fault, healing.elapsed());
+        }
+        report.judged(&run.judged());
+        report
+    }
+}

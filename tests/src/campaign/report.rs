@@ -1,0 +1,63 @@
+//! What came of a campaign.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Campaign;
+use super::fault::Fault;
+use super::stage::Storage;
+
+/// Counts, times and the verdict.
+#[derive(Debug)]
+pub struct Report {
+    campaign: Campaign,
+    /// By kind: how many, and the longest time until all was well again.
+    faults: BTreeMap<Fault, (u32, Duration)>,
+    verdict: Value,
+}
+
+impl Report {
+    pub(super) fn new(campaign: &Campaign) -> Self {
+        Self { campaign: campaign.clone(), faults: BTreeMap::new(), verdict: Value::Null }
+    }
+
+    pub(super) fn happened(&mut self, fault: Fault, healed: Duration) {
+        let (count, longest) = self.faults.entry(fault).or_default();
+        *count += 1;
+        *longest = healed.max(*longest);
+    }
+
+    pub(super) fn judged(&mut self, verdict: &Value) {
+        self.verdict = verdict.clone();
+    }
+
+    /// Whether every promise was kept, and enough was acknowledged to say so.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let acked = self.verdict["acked"].as_u64().unwrap_or(0);
+        self.verdict["exit"] == 0 && acked >= u64::from(self.campaign.messages) * 99 / 100
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Campaign { storage, messages, faults, seed, links, rate, .. } = &self.campaign;
+        let storage = match storage {
+            Storage::Embedded => "embedded",
+            Storage::Cluster { .. } => "cluster",
+        };
+        writeln!(f, "# Campaign on {storage}, seed {seed}\n")?;
+        writeln!(f, "{messages} messages of {links} devices at {rate}/s, {faults} faults.\n")?;
+        let count = |name: &str| self.verdict[name].as_u64().unwrap_or(0);
+        writeln!(f, "{} sent, {} acknowledged.", count("sent"), count("acked"))?;
+        writeln!(f, "Violations: {}\n", self.verdict["violations"])?;
+        writeln!(f, "| fault | count | longest until ready again |\n|---|---|---|")?;
+        for (fault, (count, longest)) in &self.faults {
+            writeln!(f, "| {fault:?} | {count} | {:.1} s |", longest.as_secs_f64())?;
+        }
+        writeln!(f, "\n{}", if self.is_clean() { "Clean." } else { "NOT CLEAN." })
+    }
+}

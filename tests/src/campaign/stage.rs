@@ -1,0 +1,151 @@
+//! The processes that suffer: one server on embedded storage, or two conn and two logic processes on brokers and
+//! CQL nodes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::HEALED;
+use crate::backends::Backends;
+use crate::server::Server;
+use crate::wait::within;
+
+/// What the servers stand on.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// Data in a directory, on a small disk of its own.
+    Embedded,
+    /// Real back ends.
+    Cluster {
+        /// Where they are.
+        backends: Backends,
+        /// Where their pids lie (`broker-1/pid`, `node-1/pid`, …).
+        dir: PathBuf,
+        /// Brings those that died up again.
+        up: Vec<String>,
+    },
+}
+
+/// The disk of embedded data, in bytes.
+const DISK_BYTES: u64 = 6 << 30;
+
+/// Everything that runs.
+pub(super) struct Stage {
+    pub(super) storage: Storage,
+    pub(super) servers: Vec<Server>,
+    disk: Option<Disk>,
+}
+
+impl Stage {
+    pub(super) fn start(storage: &Storage, dir: &Path) -> Self {
+        let (servers, disk) = match storage {
+            Storage::Embedded => {
+                let disk = Disk::mount(&dir.join("disk"));
+                (vec![Server::start(&disk.0, "server", &[])], Some(disk))
+            }
+            Storage::Cluster { backends, .. } => (cluster(backends, dir), None),
+        };
+        Self { storage: storage.clone(), servers, disk }
+    }
+
+    pub(super) fn servers(&self) -> Vec<&Server> {
+        self.servers.iter().collect()
+    }
+
+    /// Where the development key is.
+    pub(super) fn data(&self) -> PathBuf {
+        self.servers[0].data()
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("embedded data has a disk")
+    }
+
+    pub(super) fn has_links(&self, links: u32) -> bool {
+        let count = |server: &Server| server.metric("godwit_conn_live_links").unwrap_or(0.0);
+        self.servers.iter().map(count).sum::<f64>() >= f64::from(links)
+    }
+
+    /// The servers with a conn role, which devices have links to.
+    pub(super) fn conns(&self) -> Vec<usize> {
+        (0..self.servers.len()).filter(|i| self.servers[*i].ports().conn.is_some()).collect()
+    }
+
+    /// Waits until everything that runs says that it is ready.
+    pub(super) fn heal(&mut self) {
+        self.servers.iter_mut().for_each(Server::wait_ready);
+    }
+
+    /// The ids of back ends: `broker` or `node`.
+    pub(super) fn pids(&self, kind: &str) -> Vec<u32> {
+        let Storage::Cluster { dir, .. } = &self.storage else { return Vec::new() };
+        let pid = |i| std::fs::read_to_string(dir.join(format!("{kind}-{i}/pid"))).ok();
+        (1..).map_while(pid).map(|pid| pid.trim().parse().unwrap()).collect()
+    }
+
+    /// Starts those back ends that died.
+    pub(super) fn backends_up(&self) {
+        let Storage::Cluster { up, .. } = &self.storage else { return };
+        let (program, arguments) = up.split_first().expect("a command");
+        let output = Command::new(program).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Where brokers or CQL nodes listen.
+    pub(super) fn addresses(&self, url: impl Fn(&Backends) -> &str) -> Vec<SocketAddr> {
+        let Storage::Cluster { backends, .. } = &self.storage else { return Vec::new() };
+        let hosts = url(backends).split("://").nth(1).and_then(|rest| rest.split('/').next());
+        hosts.unwrap_or_default().split(',').map(|host| host.parse().unwrap()).collect()
+    }
+}
+
+fn cluster(backends: &Backends, dir: &Path) -> Vec<Server> {
+    let start = |name: &str, roles: &str| {
+        let (log, store) = (&*backends.log, &*backends.store);
+        let partitions =
+            ["--set", "storage.messages_partitions=6", "--set", "storage.timelines_partitions=6"];
+        let arguments = ["--roles", roles, "--name", name, "--log", log, "--store", store];
+        Server::start(dir, name, &[&arguments[..], &partitions].concat())
+    };
+    // One after the other: the first creates topics and tables.
+    let mut servers: Vec<Server> = ["logic-1", "logic-2"].map(|name| start(name, "logic,api")).into();
+    servers.extend(["conn-1", "conn-2"].map(|name| start(name, "conn")));
+    servers
+}
+
+/// A small file system in memory. Unmounted when dropped.
+pub(super) struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let size = format!("size={DISK_BYTES}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status();
+        assert!(mount.unwrap().success(), "a campaign needs the right to mount a disk of its own");
+        Self(at.to_owned())
+    }
+
+    /// Makes it as large as what is on it, or as large as it was.
+    pub(super) fn is_full(&self, is_full: bool) {
+        let df = Command::new("df").args(["--output=used", "-B1"]).arg(&self.0).output().unwrap();
+        let used: u64 = String::from_utf8(df.stdout).unwrap().lines().last().unwrap().trim().parse().unwrap();
+        let size = if is_full { used + (1 << 20) } else { DISK_BYTES };
+        let options = format!("remount,size={size}");
+        let mount = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
+        assert!(mount.unwrap().success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// Waits until a process has ended by itself.
+pub(super) fn ended(server: &mut Server) -> i32 {
+    within(HEALED.min(Duration::from_secs(30)), "the process ends", || server.process().ended())
+        .code()
+        .unwrap_or(-1)
+}

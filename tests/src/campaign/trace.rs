@@ -1,0 +1,31 @@
+//! Faults of the system's calls, as strace injects them into a running process. Ends when dropped.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::process::Process;
+use crate::wait::DEADLINE;
+
+/// An injection that goes on.
+pub(super) struct Injection(Process);
+
+impl Injection {
+    /// Calls of a set fail, or wait, as the rule says: `fdatasync:error=EIO:when=1`.
+    pub(super) fn begin(pid: u32, calls: &str, what: &str) -> Self {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-q", "-q", "-o", "/dev/null", "-p"]).arg(pid.to_string());
+        command.arg(format!("--trace={calls}")).arg(format!("--inject={calls}:{what}"));
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        Self(Process::new(command.spawn().expect("strace is needed")))
+    }
+}
+
+impl Drop for Injection {
+    /// Lets the process go: killed, it might leave a thread of it stopped.
+    fn drop(&mut self) {
+        if self.0.ended().is_none() {
+            self.0.signal(libc::SIGINT);
+            let _ = self.0.wait(DEADLINE.max(Duration::from_secs(10)));
+        }
+    }
+}
