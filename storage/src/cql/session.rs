@@ -13,13 +13,13 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Options;
 use super::further::{self, Further};
 use super::layout;
 use super::place::Place;
+use super::room::{REQUESTS_MAX, ROW_BYTES, Room};
 use super::schema;
 use super::trouble::{Trouble, failed, unavailable};
 use crate::tables::StoreError;
@@ -42,16 +42,13 @@ const _: () = assert!(PREPARE.as_secs() > 2 * (KEEPALIVE.as_secs() + SILENCE.as_
 /// How long one table may take to create, and how long the nodes may take to agree on the schema. Both wait for
 /// every node.
 pub(super) const SCHEMA: Duration = Duration::from_secs(30);
-/// Requests of this process under way.
-pub(super) const REQUESTS_MAX: usize = 128;
 
 /// What the tables stand on.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) session: Session,
     further: Arc<Further>,
-    /// Requests that may begin.
-    permits: Semaphore,
+    room: Room,
     pub(super) statements: Statements,
 }
 
@@ -144,15 +141,16 @@ impl Database {
         within(PREPARE + 3 * REQUEST, "the layout", checked).await?;
         let statements =
             within(PREPARE, "preparing statements", Statements::prepare(&session, &place.keyspace)).await?;
-        Ok(Self { session, further, permits: Semaphore::new(REQUESTS_MAX), statements })
+        Ok(Self { session, further, room: Room::default(), statements })
     }
 
-    /// Runs a request when there is room for it.
+    /// Runs a request that writes so many bytes when there is room for it.
     pub(super) async fn request<T, E: Into<Trouble>>(
         &self,
+        bytes: usize,
         request: impl Future<Output = Result<T, E>>,
     ) -> Result<T, StoreError> {
-        let _permit = self.permits.acquire().await.map_err(unavailable)?;
+        let _room = self.room.take(bytes).await?;
         let began = Instant::now();
         let answer = request.await;
         self.further.answered(began.elapsed());
@@ -165,7 +163,7 @@ impl Database {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryRowsResult, StoreError> {
-        self.request(self.session.execute_unpaged(statement, values))
+        self.request(0, self.session.execute_unpaged(statement, values))
             .await?
             .into_rows_result()
             .map_err(failed)
@@ -181,7 +179,7 @@ impl Database {
     where
         R: 'static + for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
-        self.request(async {
+        self.request(0, async {
             let pager = self.session.execute_iter(statement.clone(), values).await?;
             let rows = pager.rows_stream::<R>()?;
             Ok::<_, Trouble>(rows.try_collect().await?)
@@ -189,13 +187,14 @@ impl Database {
         .await
     }
 
-    /// Writes one row.
+    /// Writes one row, of so many bytes beside its key.
     pub(super) async fn write(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
+        bytes: usize,
     ) -> Result<(), StoreError> {
-        self.request(self.session.execute_unpaged(statement, values)).await.map(drop)
+        self.request(ROW_BYTES + bytes, self.session.execute_unpaged(statement, values)).await.map(drop)
     }
 
     /// Runs one request for each item, many at a time, and returns the answers in the items' order.
@@ -215,21 +214,24 @@ impl Database {
         Ok(all)
     }
 
-    /// The same statement for several rows of one CQL partition, whole or not at all. One row needs no batch.
+    /// The same statement for several rows of one CQL partition, of so many bytes beside their keys, whole or not
+    /// at all. One row needs no batch.
     pub(super) async fn write_all<V: SerializeRow>(
         &self,
         statement: &PreparedStatement,
         mut rows: Vec<V>,
+        bytes: usize,
     ) -> Result<(), StoreError> {
         if rows.len() == 1
             && let Some(row) = rows.pop()
         {
-            return self.write(statement, row).await;
+            return self.write(statement, row, bytes).await;
         }
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
         rows.iter().for_each(|_| batch.append_statement(statement.clone()));
-        self.request(self.session.batch(&batch, rows)).await.map(drop)
+        let bytes = ROW_BYTES * rows.len() + bytes;
+        self.request(bytes, self.session.batch(&batch, rows)).await.map(drop)
     }
 }
 

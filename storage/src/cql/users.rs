@@ -53,8 +53,8 @@ impl Cql {
 
     async fn save_user(&self, write: UserWrite) -> Result<(), StoreError> {
         let (database, at) = (&self.0, big("at", write.at.0)?);
-        let values = (write.user.as_str(), at, write.row, at);
-        database.write(&database.statements.write_user, values).await
+        let (bytes, values) = (write.row.len(), (write.user.as_str(), at, write.row, at));
+        database.write(&database.statements.write_user, values, bytes).await
     }
 
     async fn save_session(&self, partition: Partition, write: SessionWrite) -> Result<(), StoreError> {
@@ -67,10 +67,10 @@ impl Cql {
         if write.live {
             let (node, user, device) = (fence.node.as_str(), user.as_str(), device.as_str());
             let values = (partition, shard, node, incarnation, reactor, link, user, device, at);
-            database.write(&statements.write_session, values).await
+            database.write(&statements.write_session, values, 0).await
         } else {
             let values = (at, partition, shard, fence.node.as_str(), incarnation, reactor, link);
-            database.write(&statements.drop_session, values).await
+            database.write(&statements.drop_session, values, 0).await
         }
     }
 
@@ -125,8 +125,9 @@ impl Checkpoints for Cql {
         async move {
             let (database, tick) = (&self.0, big("tick", checkpoint.tick.0)?);
             let (offset, state) = (big("next_offset", checkpoint.offset)?, checkpoint.state);
+            let bytes = state.len();
             let values = (topic.name(), int("log_partition", partition)?, offset, tick, state, tick);
-            database.write(&database.statements.write_checkpoint, values).await
+            database.write(&database.statements.write_checkpoint, values, bytes).await
         }
         .boxed()
     }
