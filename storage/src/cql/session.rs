@@ -8,6 +8,7 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::policies::retry::{DefaultRetryPolicy, RetryPolicy};
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
@@ -102,11 +103,21 @@ pub(super) fn quoted(keyspace: &str) -> String {
     format!("\"{keyspace}\"")
 }
 
+/// What the driver does about an attempt that failed; the same as its default, chosen. The next node is asked where
+/// another may well do better: the connection broke (every statement may be done twice), the node is starting, is
+/// overloaded or failed inside. Once more where too few replicas seemed to live, or a read got digests alone. Not
+/// after a write timeout or a replica's failure: the replicas are slow then, and more of the same makes them
+/// slower. Whoever asked tries again later. All of it within `REQUEST`.
+fn retries() -> Arc<dyn RetryPolicy> {
+    Arc::new(DefaultRetryPolicy::new())
+}
+
 /// Connects. One replica that hangs holds up no request: the next is asked soon, and the connection given up.
 async fn connect(place: &Place, further: Arc<Further>) -> Result<Session, StoreError> {
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::LocalQuorum)
         .request_timeout(Some(REQUEST))
+        .retry_policy(retries())
         .speculative_execution_policy(Some(further))
         .build();
     let builder = SessionBuilder::new()

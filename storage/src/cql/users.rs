@@ -120,7 +120,10 @@ impl Checkpoints for Cql {
         .boxed()
     }
 
-    /// A quorum that has answered a row has it on its commit log: everything stored before is there already.
+    /// A write that was answered is with a quorum of the nodes, in memory and in their commit logs: everything
+    /// stored before the checkpoint is there already, and a process of theirs that ends takes none of it along.
+    /// When a commit log is on disk is what `commitlog_sync` says; with `periodic`, the default, a quorum whose
+    /// machines all lose power within its period may lose what it answered, the checkpoint included.
     fn save(&self, topic: Topic, partition: Partition, checkpoint: Checkpoint) -> Answer<'_, ()> {
         async move {
             let (database, tick) = (&self.0, big("tick", checkpoint.tick.0)?);
