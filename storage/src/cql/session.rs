@@ -1,14 +1,17 @@
 //! The driver's session: how it is made, and statements as the tables use them. Prepares everything once.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::ExecutionError;
 use scylla::policies::retry::{DefaultRetryPolicy, RetryPolicy};
+use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
@@ -156,16 +159,19 @@ impl Database {
     }
 
     /// Runs a request that writes so many bytes when there is room for it.
-    pub(super) async fn request<T, E: Into<Trouble>>(
+    pub(super) async fn request<T>(
         &self,
         bytes: usize,
-        request: impl Future<Output = Result<T, E>>,
+        request: impl Future<Output = Result<T, ExecutionError>>,
     ) -> Result<T, StoreError> {
         let _room = self.room.take(bytes).await?;
         let began = Instant::now();
         let answer = request.await;
-        self.further.answered(began.elapsed());
-        answer.map_err(|error| error.into().0)
+        match &answer {
+            Ok(_) => self.further.answered(began.elapsed()),
+            Err(_) => self.further.failed(began.elapsed()),
+        }
+        answer.map_err(|error| Trouble::from(error).0)
     }
 
     /// The rows that a statement reads, on one page.
@@ -180,8 +186,9 @@ impl Database {
             .map_err(failed)
     }
 
-    /// All rows that a statement reads, page by page. A row that does not decode is a failure: it will not
-    /// decode the next time either.
+    /// All rows that a statement reads, page by page, each page a request of its own: what is known about how
+    /// long requests take, and for how long one has its place, is per page. A row that does not decode is a
+    /// failure: it will not decode the next time either.
     pub(super) async fn scan<R>(
         &self,
         statement: &PreparedStatement,
@@ -190,12 +197,19 @@ impl Database {
     where
         R: 'static + for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
-        self.request(0, async {
-            let pager = self.session.execute_iter(statement.clone(), values).await?;
-            let rows = pager.rows_stream::<R>()?;
-            Ok::<_, Trouble>(rows.try_collect().await?)
-        })
-        .await
+        let (mut all, mut state) = (Vec::new(), PagingState::start());
+        loop {
+            let read = self.session.execute_single_page(statement, &values, state);
+            let (page, next) = self.request(0, read).await?;
+            let page = page.into_rows_result().map_err(failed)?;
+            for row in page.rows::<R>().map_err(failed)? {
+                all.push(row.map_err(failed)?);
+            }
+            match next.into_paging_control_flow() {
+                ControlFlow::Continue(next) => state = next,
+                ControlFlow::Break(()) => return Ok(all),
+            }
+        }
     }
 
     /// Writes one row, of so many bytes beside its key.
