@@ -65,11 +65,8 @@ async fn append_all(producer: &dyn Producer, reports: &Reports) -> Taken {
         loop {
             let told = reports.so_far().len();
             if producer.append(TOPIC, partition, record.clone(), tag) == Append::Queued {
-                if is_bad {
-                    taken.bad.push(tag)
-                } else {
-                    taken.good.push(tag)
-                }
+                let queued = if is_bad { &mut taken.bad } else { &mut taken.good };
+                queued.push(tag);
                 break;
             }
             taken.refused += 1;
