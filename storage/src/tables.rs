@@ -1,7 +1,10 @@
 //! The table seams: one trait per aggregate.
 //!
 //! Promised by every implementation: a write at a lower tick than the stored one changes nothing, at
-//! equal ticks a delete wins, and a single aggregate's write lands whole. Reads see every write that was
+//! equal ticks a delete wins, and a single aggregate's write lands whole. Two writes of one row at equal
+//! ticks bring equal bytes: a tick names one record, and stages are deterministic. Nothing is promised
+//! about others: one implementation keeps the first, one the last, one a mixture of both, column by
+//! column. Reads see every write that was
 //! answered before them. A write that is answered is *stored*: as durable as its log record makes it
 //! (what is not yet on disk is caused again from the log); only [`Checkpoints::save`] also waits until
 //! everything stored before it is on disk.
@@ -57,7 +60,7 @@ pub struct ConversationRow {
 pub struct ConversationWrite {
     /// Which conversation.
     pub id: ConversationId,
-    /// The tick of it; a stored row of the same or a higher tick stays as it is.
+    /// The tick of it; a stored row of a higher tick stays as it is, and one of the same says the same.
     pub at: Tick,
     /// The head as it is now.
     pub head: Bytes,
@@ -145,7 +148,7 @@ pub struct EntryRow {
     pub row: Bytes,
 }
 
-/// The timelines' entries. Rows are written blind: a rewrite brings the same bytes.
+/// The timelines' entries. Rows are written blind: a rewrite brings the same tick and the same bytes.
 pub trait Timelines: Send + Sync {
     /// Stores entries.
     fn put(&self, rows: Vec<EntryRow>) -> Answer<'_, ()>;
@@ -192,7 +195,7 @@ pub struct StoredUser {
 pub struct UserWrite {
     /// Which user.
     pub user: UserId,
-    /// The tick of it; a stored row of the same or a higher tick stays as it is.
+    /// The tick of it; a stored row of a higher tick stays as it is, and one of the same says the same.
     pub at: Tick,
     /// `UserRow` as it is now.
     pub row: Bytes,

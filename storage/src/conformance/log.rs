@@ -1,6 +1,7 @@
-//! The suite of the `Log` seam: order, offsets, reports, back-pressure. Reading and trimming are in
-//! `reading`, how partitions are shared out is in `members`.
+//! The suite of the `Log` seam: order, offsets, reports, back-pressure. Appending while reports come in is in
+//! `flowing`, reading and trimming are in `reading`, how partitions are shared out is in `members`.
 
+pub mod flowing;
 pub mod reading;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ pub async fn all(harness: &dyn LogHarness) {
     topics_and_partitions_are_separate(&*harness.fresh().await).await;
     many_producers(&*harness.fresh().await).await;
     refused_when_full(&*harness.fresh().await).await;
+    flowing::appends_while_reports_come_in(&*harness.fresh().await).await;
     reading::reads_from_anywhere(&*harness.fresh().await).await;
     reading::a_reader_waits_and_wakes(&*harness.fresh().await).await;
     big_records(&*harness.fresh().await).await;

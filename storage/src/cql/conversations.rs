@@ -108,9 +108,10 @@ impl Cql {
             .map(|(sender, value)| part(SENDER, sender.user.as_str(), sender.device.as_str(), value.clone()));
         // One batch, however many rows: a part of a write is no write. The limits of servers on a batch's bytes
         // (batch_size_fail_threshold) are for batches over several CQL partitions; this is one, hence one
-        // mutation, and only the limit of that holds: half a segment of the commit log, 16 MiB by default.
+        // mutation, and only the limit of that holds (`room`).
         let head = part(HEAD, "", "", write.head);
         let rows: Vec<Part> = members.chain(senders).chain([head]).collect();
-        self.0.write_all(&self.0.statements.write_part, rows).await
+        let bytes = rows.iter().map(|(.., value, _)| value.len()).sum();
+        self.0.write_all(&self.0.statements.write_part, rows, bytes).await
     }
 }

@@ -33,7 +33,7 @@ impl Default for Further {
 }
 
 impl Further {
-    /// A request was answered, or given up, after so long.
+    /// A request was answered after so long.
     pub(super) fn answered(&self, after: Duration) {
         let median_us = self.median_us.load(Ordering::Relaxed);
         let is_above = after.as_micros() > u128::from(median_us);
@@ -41,6 +41,14 @@ impl Further {
         let moved = if is_above { median_us + step } else { (median_us - step).max(MEDIAN_MIN_US) };
         // Of two at once one may be forgotten: it is an estimate.
         self.median_us.store(moved, Ordering::Relaxed);
+    }
+
+    /// A request failed after so long. Its answer would have taken longer still: what fails at once (a node that
+    /// says it is overloaded, a connection that is gone) does not make the nodes quick.
+    pub(super) fn failed(&self, after: Duration) {
+        if after.as_micros() > u128::from(self.median_us.load(Ordering::Relaxed)) {
+            self.answered(after);
+        }
     }
 
     fn after(&self) -> Duration {
@@ -81,6 +89,17 @@ mod tests {
             further.answered(if i % 3 == 0 { AFTER_MIN } else { FAST });
         }
         assert_eq!(further.after(), AFTER_MIN);
+    }
+
+    #[test]
+    fn overloaded_nodes_that_refuse_at_once_do_not_look_quick() {
+        let further = Further::default();
+        (0..2_000).for_each(|_| further.answered(Duration::from_millis(400)));
+        (0..10_000).for_each(|_| further.failed(Duration::ZERO));
+        assert_eq!(further.after(), AFTER_MAX);
+        let given_up = Further::default();
+        (0..2_000).for_each(|_| given_up.failed(Duration::from_secs(7)));
+        assert_eq!(given_up.after(), AFTER_MAX);
     }
 
     #[test]

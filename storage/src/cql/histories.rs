@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use proto::limits::{BUCKET, ID_BYTES_MAX};
+use proto::limits::BUCKET;
 use proto::{ConversationId, Tick};
 
 use super::Cql;
 use super::columns::{big, bound, limit as rows_max, number};
+use super::room::ROW_BYTES;
 use super::stretch::{Stretch, stretches};
 use super::trouble::failed;
 use crate::tables::{Answer, Direction, Histories, HistoryRow, StoreError};
@@ -16,8 +17,6 @@ use crate::tables::{Answer, Direction, Histories, HistoryRow, StoreError};
 /// Bytes of one batch: below the 50 KiB that servers refuse where a batch counts in full, and short enough that
 /// others do not wait behind it.
 pub(super) const BATCH_BYTES_MAX: usize = 32 * 1024;
-/// What a row takes beside its value: its key, its tick, and the frame around it.
-const ROW_BYTES: usize = 2 * ID_BYTES_MAX + 64;
 /// Rows of one batch.
 pub(super) const BATCH_ROWS_MAX: usize = 64;
 
@@ -77,13 +76,14 @@ impl Histories for Cql {
 
 impl Cql {
     async fn put_batch(&self, rows: Vec<HistoryRow>) -> Result<(), StoreError> {
+        let bytes = rows.iter().map(|row| row.entry.len()).sum();
         let value = |row: HistoryRow| {
             let (id, at) = (row.conversation.as_bytes().to_vec(), big("at", row.at.0)?);
             let (bucket, no) = (big("bucket", row.no / BUCKET)?, big("no", row.no)?);
             Ok((id, bucket, no, at, row.entry, at))
         };
         let rows = rows.into_iter().map(value).collect::<Result<Vec<_>, StoreError>>()?;
-        self.0.write_all(&self.0.statements.write_history, rows).await
+        self.0.write_all(&self.0.statements.write_history, rows, bytes).await
     }
 
     async fn get_stretch(&self, (id, from, to): Stretch) -> Result<Vec<HistoryRow>, StoreError> {

@@ -19,9 +19,11 @@ const LAYOUT_TIMESTAMP: i64 = 1;
 /// Creates keyspace and tables where they are not there yet. All processes that do so ask the same node, so that
 /// two that start together do not create one table twice; and wait until every node knows the tables.
 pub(super) async fn create(session: &Session, place: &Place) -> Result<(), StoreError> {
-    if is_created(session, place).await? {
+    let absent = missing(session, place).await?;
+    if absent.is_empty() {
         return Ok(());
     }
+    tracing::info!(keyspace = place.keyspace, tables = absent.join(", "), "creating tables that are missing");
     let state = session.get_cluster_state();
     let nodes = state.get_nodes_info();
     let first = nodes.iter().map(|node| node.host_id).min();
@@ -42,7 +44,15 @@ pub(super) async fn create(session: &Session, place: &Place) -> Result<(), Store
         // The driver's own limit ends the statement; after it, the nodes agree.
         within(2 * SCHEMA, "creating the tables", made).await?;
     }
-    agree(session).await
+    agree(session).await?;
+    match missing(session, place).await?.as_slice() {
+        [] => Ok(()),
+        absent => Err(StoreError::Unavailable(format!(
+            "the tables {} of keyspace {} were created and are not there",
+            absent.join(", "),
+            place.keyspace
+        ))),
+    }
 }
 
 /// Waits until every node knows the same tables.
@@ -51,8 +61,8 @@ async fn agree(session: &Session) -> Result<(), StoreError> {
     within(SCHEMA, "agreeing on the tables", agreed).await
 }
 
-/// Whether every table is there.
-async fn is_created(session: &Session, place: &Place) -> Result<bool, StoreError> {
+/// The tables that are not there.
+async fn missing(session: &Session, place: &Place) -> Result<Vec<&'static str>, StoreError> {
     let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
     let mut statement = Statement::new(text);
     statement.set_is_idempotent(true);
@@ -61,8 +71,10 @@ async fn is_created(session: &Session, place: &Place) -> Result<bool, StoreError
     let result =
         within(PREPARE, "looking for the tables", read.map_err(|error| Trouble::from(error).0)).await;
     let rows = result?.into_rows_result().map_err(failed)?;
+    let found = rows.rows::<(String,)>().map_err(failed)?.map(|row| row.map(|(name,)| name));
+    let found = found.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     agree(session).await?;
-    Ok(rows.rows_num() >= schema::TABLES.len())
+    Ok(schema::table_names().filter(|name| !found.iter().any(|found| found == name)).collect())
 }
 
 /// Writes the layout where there is none, and refuses any other. Of two that create at once with different

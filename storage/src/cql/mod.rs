@@ -9,6 +9,7 @@ mod further;
 mod histories;
 mod layout;
 mod place;
+mod room;
 mod schema;
 mod session;
 mod stretch;

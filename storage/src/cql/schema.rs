@@ -28,6 +28,11 @@ pub(super) const TABLES: [&str; 7] = [
      PRIMARY KEY ((topic, log_partition)))",
 ];
 
+/// Their names.
+pub(super) fn table_names() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().filter_map(|table| table.split(' ').next())
+}
+
 /// What stands for the keyspace in the statements. They name it themselves: with `USE`, a connection that is
 /// made later would be without it for a moment.
 pub(super) const KEYSPACE: &str = "KEYSPACE";
@@ -80,6 +85,13 @@ pub(super) const WRITE_CHECKPOINT: &str = "INSERT INTO KEYSPACE.checkpoints \
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn tables_have_their_names_first() {
+        let names: Vec<_> = super::table_names().collect();
+        let all = ["layout", "conversations", "histories", "timelines", "users", "sessions", "checkpoints"];
+        assert_eq!(names, all);
+    }
+
     #[test]
     fn every_statement_names_the_keyspace_and_every_write_its_timestamp() {
         let source = include_str!("schema.rs");

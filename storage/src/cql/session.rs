@@ -1,25 +1,29 @@
 //! The driver's session: how it is made, and statements as the tables use them. Prepares everything once.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::ExecutionError;
+use scylla::policies::retry::{DefaultRetryPolicy, RetryPolicy};
+use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Options;
 use super::further::{self, Further};
 use super::layout;
 use super::place::Place;
+use super::room::{REQUESTS_MAX, ROW_BYTES, Room};
 use super::schema;
 use super::trouble::{Trouble, failed, unavailable};
 use crate::tables::StoreError;
@@ -42,16 +46,13 @@ const _: () = assert!(PREPARE.as_secs() > 2 * (KEEPALIVE.as_secs() + SILENCE.as_
 /// How long one table may take to create, and how long the nodes may take to agree on the schema. Both wait for
 /// every node.
 pub(super) const SCHEMA: Duration = Duration::from_secs(30);
-/// Requests of this process under way.
-pub(super) const REQUESTS_MAX: usize = 128;
 
 /// What the tables stand on.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) session: Session,
     further: Arc<Further>,
-    /// Requests that may begin.
-    permits: Semaphore,
+    room: Room,
     pub(super) statements: Statements,
 }
 
@@ -105,11 +106,21 @@ pub(super) fn quoted(keyspace: &str) -> String {
     format!("\"{keyspace}\"")
 }
 
+/// What the driver does about an attempt that failed; the same as its default, chosen. The next node is asked where
+/// another may well do better: the connection broke (every statement may be done twice), the node is starting, is
+/// overloaded or failed inside. Once more where too few replicas seemed to live, or a read got digests alone. Not
+/// after a write timeout or a replica's failure: the replicas are slow then, and more of the same makes them
+/// slower. Whoever asked tries again later. All of it within `REQUEST`.
+fn retries() -> Arc<dyn RetryPolicy> {
+    Arc::new(DefaultRetryPolicy::new())
+}
+
 /// Connects. One replica that hangs holds up no request: the next is asked soon, and the connection given up.
 async fn connect(place: &Place, further: Arc<Further>) -> Result<Session, StoreError> {
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::LocalQuorum)
         .request_timeout(Some(REQUEST))
+        .retry_policy(retries())
         .speculative_execution_policy(Some(further))
         .build();
     let builder = SessionBuilder::new()
@@ -144,19 +155,23 @@ impl Database {
         within(PREPARE + 3 * REQUEST, "the layout", checked).await?;
         let statements =
             within(PREPARE, "preparing statements", Statements::prepare(&session, &place.keyspace)).await?;
-        Ok(Self { session, further, permits: Semaphore::new(REQUESTS_MAX), statements })
+        Ok(Self { session, further, room: Room::default(), statements })
     }
 
-    /// Runs a request when there is room for it.
-    pub(super) async fn request<T, E: Into<Trouble>>(
+    /// Runs a request that writes so many bytes when there is room for it.
+    pub(super) async fn request<T>(
         &self,
-        request: impl Future<Output = Result<T, E>>,
+        bytes: usize,
+        request: impl Future<Output = Result<T, ExecutionError>>,
     ) -> Result<T, StoreError> {
-        let _permit = self.permits.acquire().await.map_err(unavailable)?;
+        let _room = self.room.take(bytes).await?;
         let began = Instant::now();
         let answer = request.await;
-        self.further.answered(began.elapsed());
-        answer.map_err(|error| error.into().0)
+        match &answer {
+            Ok(_) => self.further.answered(began.elapsed()),
+            Err(_) => self.further.failed(began.elapsed()),
+        }
+        answer.map_err(|error| Trouble::from(error).0)
     }
 
     /// The rows that a statement reads, on one page.
@@ -165,14 +180,15 @@ impl Database {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryRowsResult, StoreError> {
-        self.request(self.session.execute_unpaged(statement, values))
+        self.request(0, self.session.execute_unpaged(statement, values))
             .await?
             .into_rows_result()
             .map_err(failed)
     }
 
-    /// All rows that a statement reads, page by page. A row that does not decode is a failure: it will not
-    /// decode the next time either.
+    /// All rows that a statement reads, page by page, each page a request of its own: what is known about how
+    /// long requests take, and for how long one has its place, is per page. A row that does not decode is a
+    /// failure: it will not decode the next time either.
     pub(super) async fn scan<R>(
         &self,
         statement: &PreparedStatement,
@@ -181,21 +197,29 @@ impl Database {
     where
         R: 'static + for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
-        self.request(async {
-            let pager = self.session.execute_iter(statement.clone(), values).await?;
-            let rows = pager.rows_stream::<R>()?;
-            Ok::<_, Trouble>(rows.try_collect().await?)
-        })
-        .await
+        let (mut all, mut state) = (Vec::new(), PagingState::start());
+        loop {
+            let read = self.session.execute_single_page(statement, &values, state);
+            let (page, next) = self.request(0, read).await?;
+            let page = page.into_rows_result().map_err(failed)?;
+            for row in page.rows::<R>().map_err(failed)? {
+                all.push(row.map_err(failed)?);
+            }
+            match next.into_paging_control_flow() {
+                ControlFlow::Continue(next) => state = next,
+                ControlFlow::Break(()) => return Ok(all),
+            }
+        }
     }
 
-    /// Writes one row.
+    /// Writes one row, of so many bytes beside its key.
     pub(super) async fn write(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
+        bytes: usize,
     ) -> Result<(), StoreError> {
-        self.request(self.session.execute_unpaged(statement, values)).await.map(drop)
+        self.request(ROW_BYTES + bytes, self.session.execute_unpaged(statement, values)).await.map(drop)
     }
 
     /// Runs one request for each item, many at a time, and returns the answers in the items' order.
@@ -215,21 +239,24 @@ impl Database {
         Ok(all)
     }
 
-    /// The same statement for several rows of one CQL partition, whole or not at all. One row needs no batch.
+    /// The same statement for several rows of one CQL partition, of so many bytes beside their keys, whole or not
+    /// at all. One row needs no batch.
     pub(super) async fn write_all<V: SerializeRow>(
         &self,
         statement: &PreparedStatement,
         mut rows: Vec<V>,
+        bytes: usize,
     ) -> Result<(), StoreError> {
         if rows.len() == 1
             && let Some(row) = rows.pop()
         {
-            return self.write(statement, row).await;
+            return self.write(statement, row, bytes).await;
         }
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
         rows.iter().for_each(|_| batch.append_statement(statement.clone()));
-        self.request(self.session.batch(&batch, rows)).await.map(drop)
+        let bytes = ROW_BYTES * rows.len() + bytes;
+        self.request(bytes, self.session.batch(&batch, rows)).await.map(drop)
     }
 }
 

@@ -48,13 +48,14 @@ impl Timelines for Cql {
 
 impl Cql {
     async fn put_entries(&self, rows: Vec<EntryRow>) -> Result<(), StoreError> {
+        let bytes = rows.iter().map(|row| row.row.len()).sum();
         let value = |row: EntryRow| {
             let (user, at) = (row.user.to_string(), big("at", row.at.0)?);
             let (bucket, seq) = (big("bucket", row.seq / BUCKET)?, big("seq", row.seq)?);
             Ok((user, bucket, seq, at, row.row, at))
         };
         let rows = rows.into_iter().map(value).collect::<Result<Vec<_>, StoreError>>()?;
-        self.0.write_all(&self.0.statements.write_entry, rows).await
+        self.0.write_all(&self.0.statements.write_entry, rows, bytes).await
     }
 
     async fn after_in(

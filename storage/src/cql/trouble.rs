@@ -1,9 +1,6 @@
 //! What the driver's errors mean for the caller: the same again later, or somebody has to look at it. Pure.
 
-use scylla::errors::{
-    DbError, ExecutionError, NextPageError, NextRowError, PagerExecutionError, RequestAttemptError,
-    RequestError, TypeCheckError,
-};
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 
 use crate::tables::StoreError;
 
@@ -18,35 +15,6 @@ impl From<ExecutionError> for Trouble {
             _ => false,
         };
         Self(if lasting { failed(error) } else { unavailable(error) })
-    }
-}
-
-impl From<PagerExecutionError> for Trouble {
-    fn from(error: PagerExecutionError) -> Self {
-        match error {
-            PagerExecutionError::NextPageError(error) => NextRowError::from(error).into(),
-            PagerExecutionError::SerializationError(error) => Self(failed(error)),
-            error => Self(unavailable(error)),
-        }
-    }
-}
-
-impl From<NextRowError> for Trouble {
-    fn from(error: NextRowError) -> Self {
-        let passing = match &error {
-            NextRowError::NextPageError(NextPageError::RequestFailure(request)) => match request {
-                RequestError::LastAttemptError(attempt) => !is_lasting(attempt),
-                _ => true,
-            },
-            _ => false,
-        };
-        Self(if passing { unavailable(error) } else { failed(error) })
-    }
-}
-
-impl From<TypeCheckError> for Trouble {
-    fn from(error: TypeCheckError) -> Self {
-        Self(failed(error))
     }
 }
 

@@ -53,8 +53,8 @@ impl Cql {
 
     async fn save_user(&self, write: UserWrite) -> Result<(), StoreError> {
         let (database, at) = (&self.0, big("at", write.at.0)?);
-        let values = (write.user.as_str(), at, write.row, at);
-        database.write(&database.statements.write_user, values).await
+        let (bytes, values) = (write.row.len(), (write.user.as_str(), at, write.row, at));
+        database.write(&database.statements.write_user, values, bytes).await
     }
 
     async fn save_session(&self, partition: Partition, write: SessionWrite) -> Result<(), StoreError> {
@@ -67,10 +67,10 @@ impl Cql {
         if write.live {
             let (node, user, device) = (fence.node.as_str(), user.as_str(), device.as_str());
             let values = (partition, shard, node, incarnation, reactor, link, user, device, at);
-            database.write(&statements.write_session, values).await
+            database.write(&statements.write_session, values, 0).await
         } else {
             let values = (at, partition, shard, fence.node.as_str(), incarnation, reactor, link);
-            database.write(&statements.drop_session, values).await
+            database.write(&statements.drop_session, values, 0).await
         }
     }
 
@@ -120,13 +120,17 @@ impl Checkpoints for Cql {
         .boxed()
     }
 
-    /// A quorum that has answered a row has it on its commit log: everything stored before is there already.
+    /// A write that was answered is with a quorum of the nodes, in memory and in their commit logs: everything
+    /// stored before the checkpoint is there already, and a process of theirs that ends takes none of it along.
+    /// When a commit log is on disk is what `commitlog_sync` says; with `periodic`, the default, a quorum whose
+    /// machines all lose power within its period may lose what it answered, the checkpoint included.
     fn save(&self, topic: Topic, partition: Partition, checkpoint: Checkpoint) -> Answer<'_, ()> {
         async move {
             let (database, tick) = (&self.0, big("tick", checkpoint.tick.0)?);
             let (offset, state) = (big("next_offset", checkpoint.offset)?, checkpoint.state);
+            let bytes = state.len();
             let values = (topic.name(), int("log_partition", partition)?, offset, tick, state, tick);
-            database.write(&database.statements.write_checkpoint, values).await
+            database.write(&database.statements.write_checkpoint, values, bytes).await
         }
         .boxed()
     }

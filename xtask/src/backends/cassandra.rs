@@ -1,5 +1,6 @@
 //! Cassandra nodes on 127.0.0.1, 127.0.0.2, …: one ring, small heaps.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -96,11 +97,18 @@ fn node(cluster: &Cluster, jars: &Path, i: u16) -> Result<Node> {
         format!("{}:{}/*", conf.display(), jars.display()),
         "org.apache.cassandra.service.CassandraDaemon".to_owned(),
     ]);
-    Ok(Node::new(dir, java, "Starting listening for CQL"))
+    let address = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) - 1 + u32::from(i));
+    let listens = [cluster.cql_port, storage_port(cluster)].map(|port| SocketAddr::from((address, port)));
+    Ok(Node::new(dir, java, "Starting listening for CQL", listens.into()))
+}
+
+/// Where the nodes of the ring find each other.
+fn storage_port(cluster: &Cluster) -> u16 {
+    cluster.cql_port - 1_000
 }
 
 fn settings(cluster: &Cluster, dir: &Path, i: u16) -> String {
-    let (dir, port, storage) = (dir.display(), cluster.cql_port, cluster.cql_port - 1_000);
+    let (dir, port, storage) = (dir.display(), cluster.cql_port, storage_port(cluster));
     format!(
         "cluster_name: godwit
 num_tokens: 4

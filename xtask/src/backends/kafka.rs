@@ -1,5 +1,6 @@
 //! Kafka brokers in KRaft mode, each its own controller too. What the topics promise is Godwit's to set.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -51,15 +52,26 @@ fn broker(cluster: &Cluster, jars: &Path, i: u16) -> Result<Node> {
     .map(String::from)
     .into();
     java.extend([logging, logs, "-cp".into(), path, "kafka.Kafka".into(), properties.display().to_string()]);
-    Ok(Node::new(dir, java, "Kafka Server started"))
+    let listens =
+        [port(cluster, i), controller(cluster, i)].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    Ok(Node::new(dir, java, "Kafka Server started", listens.into()))
+}
+
+/// Where clients and other brokers find it.
+fn port(cluster: &Cluster, i: u16) -> u16 {
+    cluster.kafka_port + i - 1
+}
+
+/// Where controllers find it.
+fn controller(cluster: &Cluster, i: u16) -> u16 {
+    cluster.kafka_port + 100 + i
 }
 
 fn settings(cluster: &Cluster, dir: &Path, i: u16) -> String {
-    let controller = |i: u16| cluster.kafka_port + 100 + i;
     let voters: Vec<String> =
-        (1..=cluster.brokers).map(|i| format!("{i}@127.0.0.1:{}", controller(i))).collect();
+        (1..=cluster.brokers).map(|i| format!("{i}@127.0.0.1:{}", controller(cluster, i))).collect();
     let (replicas, in_sync) = if cluster.brokers >= 3 { (3, 2) } else { (1, 1) };
-    let (port, controller, voters) = (cluster.kafka_port + i - 1, controller(i), voters.join(","));
+    let (port, controller, voters) = (port(cluster, i), controller(cluster, i), voters.join(","));
     let data = dir.join("data");
     format!(
         "process.roles=broker,controller

@@ -4,6 +4,7 @@
 mod cassandra;
 mod kafka;
 mod node;
+mod started;
 
 use std::path::PathBuf;
 
@@ -22,16 +23,16 @@ pub(crate) struct Args {
     #[arg(long, global = true)]
     dir: Option<PathBuf>,
     /// Kafka brokers; replication comes from three on.
-    #[arg(long, global = true, default_value_t = 1)]
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(..=50))]
     brokers: u16,
     /// Cassandra nodes, on 127.0.0.1, 127.0.0.2, …
-    #[arg(long, global = true, default_value_t = 1)]
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(..=50))]
     nodes: u16,
     /// The first broker's port.
-    #[arg(long, global = true, default_value_t = 9092)]
+    #[arg(long, global = true, default_value_t = 9092, value_parser = clap::value_parser!(u16).range(2_000..=65_000))]
     kafka_port: u16,
     /// The port on which every Cassandra node answers CQL.
-    #[arg(long, global = true, default_value_t = 9042)]
+    #[arg(long, global = true, default_value_t = 9042, value_parser = clap::value_parser!(u16).range(2_000..=65_000))]
     cql_port: u16,
 }
 
@@ -80,6 +81,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// Starts nodes, and waits until they answer.
+fn start(kafka: &[Node], cassandra: &[Node]) -> Result<()> {
+    kafka.iter().try_for_each(Node::start)?;
+    // Nodes of a ring join one at a time.
+    for node in cassandra {
+        node.start()?;
+        node.wait()?;
+    }
+    kafka.iter().try_for_each(Node::wait)
+}
+
 /// Brokers and nodes that belong together.
 pub(crate) struct Cluster {
     dir: PathBuf,
@@ -96,26 +108,26 @@ impl Cluster {
         Ok(Self { dir, brokers: 3, nodes: 3, kafka_port: 19_092, cql_port: 19_042 })
     }
 
-    /// Starts what is not running.
+    /// Starts what is not running. What it has started ends again where something fails, or where this process
+    /// is interrupted from now on.
     pub(crate) fn up(&self) -> Result<()> {
         std::fs::create_dir_all(&self.dir)?;
-        let kafka = kafka::prepare(self)?;
-        kafka.iter().try_for_each(Node::start)?;
-        // Nodes of a ring join one at a time.
-        for node in cassandra::prepare(self)? {
-            node.start()?;
-            node.wait()?;
-        }
-        kafka.iter().try_for_each(Node::wait)
+        let (kafka, cassandra) = (kafka::prepare(self)?, cassandra::prepare(self)?);
+        kafka.iter().chain(&cassandra).try_for_each(Node::check_ports)?;
+        started::end_on_signals()?;
+        start(&kafka, &cassandra).inspect_err(|_| {
+            if let Err(error) = started::end(&started::lock()) {
+                eprintln!("{error:#}");
+            }
+        })
     }
 
     /// Ends everything that is running in the directory.
     pub(crate) fn down(&self) -> Result<()> {
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return Ok(()) };
-        let nodes = entries.flatten().map(|entry| Node::at(entry.path()));
-        let running: Vec<Node> = nodes.filter(Node::is_running).collect();
-        running.iter().for_each(Node::terminate);
-        running.iter().try_for_each(Node::wait_gone)
+        let nodes: Vec<Node> = entries.flatten().map(|entry| Node::at(entry.path())).collect();
+        let _nothing_starts = started::lock();
+        started::end(&nodes)
     }
 
     /// Removes the data.

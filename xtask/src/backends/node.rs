@@ -1,6 +1,7 @@
 //! One Java process with a directory of its own: `pid`, `log`, and its data.
 
 use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::started;
 use crate::tools::{now, run};
 
 /// How long a node may take to start, on two busy cores.
@@ -22,17 +24,26 @@ pub(crate) struct Node {
     java: Vec<String>,
     /// The line in the log that says it is ready.
     ready: &'static str,
+    /// Where it will listen.
+    listens: Vec<SocketAddr>,
+    /// The process, where it is known from elsewhere than the directory.
+    pid: Option<i32>,
 }
 
 impl Node {
     /// A node that can be started.
-    pub(crate) fn new(dir: PathBuf, java: Vec<String>, ready: &'static str) -> Self {
-        Self { dir, java, ready }
+    pub(crate) fn new(
+        dir: PathBuf,
+        java: Vec<String>,
+        ready: &'static str,
+        listens: Vec<SocketAddr>,
+    ) -> Self {
+        Self { dir, java, ready, listens, pid: None }
     }
 
     /// A node by its directory alone, to end it.
     pub(crate) fn at(dir: PathBuf) -> Self {
-        Self { dir, java: Vec::new(), ready: "" }
+        Self { dir, java: Vec::new(), ready: "", listens: Vec::new(), pid: None }
     }
 
     fn name(&self) -> String {
@@ -40,6 +51,9 @@ impl Node {
     }
 
     fn pid(&self) -> Option<i32> {
+        if self.pid.is_some() {
+            return self.pid;
+        }
         std::fs::read_to_string(self.dir.join("pid")).ok()?.trim().parse().ok()
     }
 
@@ -52,8 +66,26 @@ impl Node {
         ours && !status.contains("State:\tZ")
     }
 
+    /// Fails where anything else listens on one of the ports that it needs; a node that runs has them itself.
+    pub(crate) fn check_ports(&self) -> Result<()> {
+        if self.is_running() {
+            return Ok(());
+        }
+        for address in &self.listens {
+            TcpListener::bind(address).with_context(|| {
+                format!(
+                    "{} cannot listen on {address}; choose other ports (brokers take --kafka-port and those behind \
+                     it, and as many from 101 above it; Cassandra --cql-port, and the one 1000 below it)",
+                    self.name()
+                )
+            })?;
+        }
+        Ok(())
+    }
+
     /// Starts the process in a session of its own, so that it outlives this one. Nothing if it runs.
     pub(crate) fn start(&self) -> Result<()> {
+        let mut started = started::lock();
         if self.is_running() {
             return Ok(());
         }
@@ -69,7 +101,9 @@ impl Node {
             });
         }
         let child = command.spawn().context("cannot run java")?;
-        std::fs::write(self.dir.join("pid"), child.id().to_string())?;
+        let pid = i32::try_from(child.id()).context("a pid fits")?;
+        started.push(Self { pid: Some(pid), ..Self::at(self.dir.clone()) });
+        std::fs::write(self.dir.join("pid"), pid.to_string())?;
         Ok(())
     }
 
@@ -145,4 +179,21 @@ fn cache() -> Result<PathBuf> {
     let dir = Path::new(&home).join(".cache/godwit-backends");
     std::fs::create_dir_all(&dir)?;
     Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let dir = std::env::temp_dir().join("broker-7");
+        let node = || Node::new(dir.clone(), Vec::new(), "", vec![address]);
+        let text = node().check_ports().unwrap_err().to_string();
+        assert!(text.contains(&format!("broker-7 cannot listen on {address}")), "{text}");
+        drop(taken);
+        node().check_ports().unwrap();
+    }
 }
