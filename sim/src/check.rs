@@ -7,7 +7,11 @@ use prost::Message;
 use proto::{Code, ConversationId, UserId, v1};
 use v1::entry::Event;
 
+use crate::oracle::{Oracle, Violation};
 use crate::store::Store;
+
+/// A number that a device gave: conversation, epoch, n.
+pub type Numbered = (ConversationId, u64, u64);
 
 /// What one device has seen and been promised.
 #[derive(Default, Clone)]
@@ -19,7 +23,9 @@ pub struct View {
     /// Every entry that it was shown, in the order of showing.
     pub shown: Vec<v1::Entry>,
     /// Every send that was acknowledged to it: conversation, epoch, n, and whether it was a Void.
-    pub acked: BTreeMap<(ConversationId, u64, u64), bool>,
+    pub acked: BTreeMap<Numbered, bool>,
+    /// What was written to a link under each number, the first time.
+    pub sent: BTreeMap<(Option<ConversationId>, u64, u64), Option<v1::send::Body>>,
     /// Whether the app started again, so that it may have been shown entries twice.
     pub restarted: bool,
 }
@@ -37,21 +43,22 @@ fn id_of(entry: &v1::Entry) -> Result<ConversationId, String> {
 ///
 /// # Errors
 /// The first violation, in words.
-pub fn all(views: &[View], store: &Store) -> Result<(), String> {
+pub fn all(views: &[View], store: &Store) -> Result<(), Violation> {
     let timelines = timelines(views)?;
-    stored_as_shown(&timelines, store)?;
-    let conversations = one_order(&timelines)?;
-    sender_order(&conversations)?;
-    received_by_members(&conversations, &timelines)?;
-    blocks(&timelines)?;
-    exactly_once(views, &conversations, &timelines)
+    let conversations = one_order(&timelines).map_err(|words| Oracle::OneOrder.says(words))?;
+    sender_order(&conversations).map_err(|words| Oracle::SenderOrder.says(words))?;
+    exactly_once(views, &conversations, &timelines).map_err(|words| Oracle::ExactlyOnce.says(words))?;
+    as_sent(views, &conversations).map_err(|words| Oracle::AsSent.says(words))?;
+    received_by_members(&conversations, &timelines).map_err(|words| Oracle::Members.says(words))?;
+    blocks(&timelines).map_err(|words| Oracle::Blocks.says(words))?;
+    stored_as_shown(&timelines, store).map_err(|words| Oracle::Stored.says(words))
 }
 
 type Timelines = BTreeMap<String, Vec<v1::Entry>>;
 type Conversations = BTreeMap<ConversationId, BTreeMap<u64, v1::Entry>>;
 
 /// Every device of a user was shown 1..n, and all of them the same.
-fn timelines(views: &[View]) -> Result<Timelines, String> {
+fn timelines(views: &[View]) -> Result<Timelines, Violation> {
     let mut timelines = Timelines::new();
     for view in views {
         let name = format!("{}/{}", view.user, view.device);
@@ -62,21 +69,23 @@ fn timelines(views: &[View]) -> Result<Timelines, String> {
                 if let Some(old) = seqs.insert(entry.seq, entry.clone())
                     && old != entry
                 {
-                    return Err(format!("{name}: entry {} changed", entry.seq));
+                    return Err(Oracle::Unchanged.says(format!("{name}: entry {} changed", entry.seq)));
                 }
             }
             shown = seqs.into_values().collect();
         }
         for (entry, seq) in shown.iter().zip(1..) {
             if entry.seq != seq {
-                return Err(format!("{name}: shown {} where {seq} was due", entry.seq));
+                let words = format!("{name}: shown {} where {seq} was due", entry.seq);
+                return Err(Oracle::Dense.says(words));
             }
         }
         match timelines.get(&view.user) {
             None => drop(timelines.insert(view.user.clone(), shown)),
             Some(other) if *other != shown => {
                 let (a, b) = (other.len(), shown.len());
-                return Err(format!("{name}: differs from another device of the user ({a} and {b} entries)"));
+                let words = format!("{name}: another device of the user has {a} entries, this one {b}");
+                return Err(Oracle::Liveness.says(words));
             }
             Some(_) => {}
         }
@@ -163,17 +172,21 @@ fn sender_order(conversations: &Conversations) -> Result<(), String> {
 /// Every number was received by exactly those who were members when it was given (and by those whom it made
 /// members, or whose membership it ended).
 fn received_by_members(conversations: &Conversations, timelines: &Timelines) -> Result<(), String> {
+    let mut receivers: BTreeMap<(&[u8], u64), BTreeSet<&String>> = BTreeMap::new();
+    for (user, shown) in timelines {
+        for entry in shown.iter().filter(|entry| entry.no > 0) {
+            receivers.entry((&entry.conversation, entry.no)).or_default().insert(user);
+        }
+    }
     for (id, entries) in conversations {
         let mut members = BTreeSet::new();
         for (no, entry) in entries {
             let gone = apply(entry, &mut members);
             let due: BTreeSet<&String> = members.union(&gone).collect();
-            for (user, shown) in timelines {
-                let has = shown.iter().any(|e| e.no == *no && e.conversation == entry.conversation);
-                if has != due.contains(user) {
-                    let verb = if has { "has" } else { "lacks" };
-                    return Err(format!("{user} {verb} number {no} of {id}; members {members:?}"));
-                }
+            let got = receivers.remove(&(&entry.conversation, *no)).unwrap_or_default();
+            if let Some(user) = due.symmetric_difference(&got).next() {
+                let verb = if got.contains(user) { "has" } else { "lacks" };
+                return Err(format!("{user} {verb} number {no} of {id}; members {members:?}"));
             }
         }
     }
@@ -222,21 +235,48 @@ fn blocks(timelines: &Timelines) -> Result<(), String> {
     Ok(())
 }
 
+/// Who sent an entry, and under which number.
+fn origin(entry: &v1::Entry) -> (&str, &str, u64, u64) {
+    (&entry.sender, &entry.device, entry.epoch, entry.n)
+}
+
 /// Every acknowledged send stands exactly once: as a numbered entry, or as an entry of its sender alone.
 fn exactly_once(views: &[View], conversations: &Conversations, timelines: &Timelines) -> Result<(), String> {
+    let mut standing: BTreeMap<(&[u8], (&str, &str, u64, u64)), usize> = BTreeMap::new();
+    let numbered = conversations.values().flat_map(BTreeMap::values);
+    let alone = timelines.values().flatten().filter(|entry| entry.no == 0);
+    for entry in numbered.chain(alone) {
+        *standing.entry((&entry.conversation, origin(entry))).or_default() += 1;
+    }
     for view in views {
-        let own = timelines.get(&view.user).map(Vec::as_slice).unwrap_or_default();
         for ((id, epoch, n), void) in &view.acked {
-            let is = |e: &&v1::Entry| {
-                (e.sender.as_str(), e.device.as_str(), e.epoch, e.n) == (&view.user, &view.device, *epoch, *n)
-            };
-            let numbered = conversations.get(id).map_or(0, |entries| entries.values().filter(is).count());
-            let alone = |e: &&v1::Entry| e.no == 0 && e.conversation == id.as_bytes().as_slice();
-            let count = numbered + own.iter().filter(alone).filter(is).count();
+            let key = (id.as_bytes().as_slice(), (view.user.as_str(), view.device.as_str(), *epoch, *n));
+            let count = standing.get(&key).copied().unwrap_or(0);
             if count != usize::from(!void) {
                 let who = format!("{}/{}", view.user, view.device);
                 return Err(format!("{who}: acknowledged ({epoch}, {n}) of {id} stands {count} times"));
             }
+        }
+    }
+    match standing.iter().find(|(_, count)| **count > 1) {
+        Some(((_, origin), count)) => Err(format!("{origin:?} stands {count} times")),
+        None => Ok(()),
+    }
+}
+
+/// Whatever stands in a conversation was sent under its number, and a message says what was sent.
+fn as_sent(views: &[View], conversations: &Conversations) -> Result<(), String> {
+    let views: BTreeMap<&str, &View> = views.iter().map(|view| (view.device.as_str(), view)).collect();
+    for (id, entry) in conversations.iter().flat_map(|(id, es)| es.values().map(move |e| (id, e))) {
+        let view = views.get(entry.device.as_str()).ok_or(format!("{} sent, who is nobody", entry.device))?;
+        let sent = view.sent.get(&(Some(*id), entry.epoch, entry.n));
+        let agrees = match (&entry.event, sent) {
+            (Some(Event::Message(stands)), Some(Some(v1::send::Body::Message(sent)))) => stands == sent,
+            (Some(Event::Message(_)), _) | (_, None) => false,
+            _ => true,
+        };
+        if !agrees {
+            return Err(format!("{:?} of {id} is not what was sent", origin(entry)));
         }
     }
     Ok(())

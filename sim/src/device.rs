@@ -7,13 +7,16 @@ use client::core::{Device as Core, Event, LinkAction, Millis, Settings, Start};
 use client::store::{Memory, Store};
 use conn::session::Verified;
 use prost::Message;
-use proto::{ConversationId, DeviceId, UserId};
+use proto::{ConversationId, UserId, v1};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt};
 
+use crate::Mutation;
 use crate::check::View;
+use crate::fault::Fault;
 use crate::node::Node;
-use crate::world::Shared;
+use crate::oracle::Oracle;
+use crate::shared::Shared;
 
 /// One device of one user.
 pub struct Device {
@@ -23,6 +26,8 @@ pub struct Device {
     core: Core,
     store: Memory,
     backup: Option<Memory>,
+    /// The store before the last turn's changes; for a mutation alone.
+    before: Memory,
     /// Sends that the server will never take.
     voided: BTreeSet<(ConversationId, u64, u64)>,
     /// What it has seen and been promised.
@@ -43,22 +48,11 @@ impl Device {
             core,
             store: Memory::default(),
             backup: None,
+            before: Memory::default(),
             voided: BTreeSet::new(),
             view,
             link: None,
         }
-    }
-
-    /// Its user.
-    #[must_use]
-    pub fn user(&self) -> &UserId {
-        &self.who.user
-    }
-
-    /// The device id.
-    #[must_use]
-    pub fn id(&self) -> &DeviceId {
-        &self.who.device
     }
 
     /// The core, for the app's calls.
@@ -72,10 +66,16 @@ impl Device {
     }
 
     /// The process dies and starts again, from its store or from the backup. The old link is left half open.
-    pub fn restart(&mut self, from_backup: bool, rng: &mut SmallRng) {
+    pub fn restart(&mut self, from_backup: bool, shared: &Shared, rng: &mut SmallRng) {
         if from_backup {
             let Some(backup) = &self.backup else { return };
             self.store = backup.clone();
+        } else if shared.breaks(Mutation::NumberNotDurable) {
+            self.store = self.before.clone();
+        }
+        if shared.breaks(Mutation::CursorBeforeApp) {
+            // What the app was about to take when it died.
+            self.view.shown.pop_if(|entry| self.store.saved().cursor >= Some(entry.seq));
         }
         // What the app took just before may not be stored yet: it is shown again.
         self.view.restarted = true;
@@ -92,7 +92,7 @@ impl Device {
         if self.core.poll_deadline().is_some_and(|due| due <= now) {
             self.core.handle_deadline(now);
         }
-        self.take_events(now);
+        self.take_events(shared, now);
         self.write()?;
         while let Some(action) = self.core.poll_link() {
             match action {
@@ -105,6 +105,15 @@ impl Device {
             && let Some(link) = nodes.get_mut(node).and_then(|node| node.links.get_mut(&key))
         {
             while let Some(frame) = self.core.poll_frame(now) {
+                if let Some(v1::client_frame::Frame::Send(send)) = &frame.frame {
+                    let conversation = conversation(&self.who.user, send);
+                    let known = self.view.sent.entry((conversation, send.epoch, send.n));
+                    let known = known.or_insert_with(|| send.body.clone());
+                    if *known != send.body && !matches!(send.body, Some(v1::send::Body::Void(_))) {
+                        let words = format!("({}, {}) was sent as two things", send.epoch, send.n);
+                        shared.witness.borrow_mut().object(Oracle::AsSent.says(words));
+                    }
+                }
                 link.up.push_back(frame);
             }
         }
@@ -120,8 +129,14 @@ impl Device {
             self.link = None;
             return self.core.handle_closed(now);
         };
+        if link.frozen_down {
+            return;
+        }
         match link.down.pop_front() {
-            Some(Some(frame)) => self.core.handle_message(now, frame.encode_to_vec().into()),
+            Some(Some(frame)) => {
+                shared.witness.borrow_mut().heard(self.who.device.as_str(), &frame);
+                self.core.handle_message(now, frame.encode_to_vec().into());
+            }
             Some(None) => {
                 node.links.remove(&key);
                 self.link = None;
@@ -129,7 +144,7 @@ impl Device {
             }
             None => {}
         }
-        self.take_events(now);
+        self.take_events(shared, now);
     }
 
     /// Whether everything said is acknowledged and everything heard of has been shown.
@@ -153,6 +168,20 @@ impl Device {
         )
     }
 
+    /// The app is given an entry. By then it and its body are stored.
+    fn show(&mut self, shared: &Shared, entry: &v1::Entry) {
+        let mut witness = shared.witness.borrow_mut();
+        let (user, device) = (self.who.user.as_str(), self.who.device.as_str());
+        witness.shown(user, device, entry);
+        let key = (self.who.user.clone(), entry.seq);
+        let id = ConversationId::from_slice(&entry.conversation);
+        let has_body = entry.no == 0 || id.is_ok_and(|id| shared.store.history.contains_key(&(id, entry.no)));
+        if !has_body || !shared.store.entries.contains_key(&key) {
+            let words = format!("{device} is shown entry {} before it is stored", entry.seq);
+            witness.object(Oracle::StoredFirst.says(words));
+        }
+    }
+
     fn connect(&mut self, shared: &Shared, nodes: &mut [Node], now: Millis, rng: &mut SmallRng) {
         let i = rng.random_range(0..nodes.len());
         let Some(node) = nodes.get_mut(i) else { return };
@@ -163,7 +192,7 @@ impl Device {
     fn disconnect(&mut self, shared: &Shared, nodes: &mut [Node], rng: &mut SmallRng) {
         let Some((node, key)) = self.link.take() else { return };
         // Half of the closes never reach the server.
-        if rng.random_bool(0.5)
+        if !shared.faults.happens(Fault::HalfOpenLink, rng, 0.5)
             && let Some(node) = nodes.get_mut(node)
         {
             node.lose(shared, key, rng);
@@ -175,15 +204,17 @@ impl Device {
         while let Some(change) = self.core.poll_write() {
             changes.push(change);
         }
+        self.before = self.store.clone();
         self.store.commit(&changes).map_err(|e| e.to_string())?;
         self.core.handle_written();
         Ok(())
     }
 
-    fn take_events(&mut self, now: Millis) {
+    fn take_events(&mut self, shared: &Shared, now: Millis) {
         while let Some(event) = self.core.poll_event() {
             match event {
                 Event::Entry(entry) => {
+                    self.show(shared, &entry);
                     self.core.taken(now, entry.seq);
                     self.view.shown.push(*entry);
                 }
@@ -198,6 +229,14 @@ impl Device {
                 _ => {}
             }
         }
+    }
+}
+
+fn conversation(user: &UserId, send: &v1::Send) -> Option<ConversationId> {
+    match &send.to {
+        Some(v1::send::To::User(peer)) => Some(ConversationId::direct(user, &UserId::new(peer).ok()?)),
+        Some(v1::send::To::Group(group)) => ConversationId::from_slice(group).ok(),
+        None => None,
     }
 }
 

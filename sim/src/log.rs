@@ -5,6 +5,8 @@ use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use crate::fault::{Fault, Faults};
+
 /// One partition's records: when each was appended, and what it is.
 #[derive(Default)]
 pub struct Partition {
@@ -56,17 +58,19 @@ impl<T> Producer<T> {
         log: &mut Partition,
         now_us: u64,
         rng: &mut SmallRng,
-        timeouts: f64,
+        faults: &Faults,
     ) -> Option<(T, bool)> {
         if self.queue.is_empty() {
             return None;
         }
-        if rng.random_bool(timeouts) {
-            return self.time_out(rng);
+        if faults.times_out(rng) {
+            return self.time_out(rng, faults);
         }
         let count = if rng.random_bool(0.5) { 1 } else { 3 };
         for item in self.queue.iter_mut().take(count).filter(|item| !item.landed) {
-            log.records.push((now_us, item.bytes.clone()));
+            let repeated = faults.happens(Fault::RepeatedAppend, rng, 0.02);
+            let times = if repeated { 2 } else { 1 };
+            (0..times).for_each(|_| log.records.push((now_us, item.bytes.clone())));
             item.landed = true;
         }
         if rng.random_bool(0.7) {
@@ -77,11 +81,19 @@ impl<T> Producer<T> {
     }
 
     /// Any queued record is given up; the first may land later all the same.
-    fn time_out(&mut self, rng: &mut SmallRng) -> Option<(T, bool)> {
+    fn time_out(&mut self, rng: &mut SmallRng, faults: &Faults) -> Option<(T, bool)> {
         let i = rng.random_range(0..self.queue.len());
+        if self.queue.get(i).is_some_and(|item| item.tag.is_none()) {
+            return None;
+        }
+        let lands = i == 0 && rng.random_bool(0.5);
+        let fault = if lands { Fault::LateAppend } else { Fault::LostAppend };
+        if !faults.happens(fault, rng, 1.0) {
+            return None;
+        }
         let mut item = self.queue.remove(i);
         let tag = item.tag.take();
-        if !item.landed && i == 0 && rng.random_bool(0.5) {
+        if !item.landed && lands {
             self.queue.insert(0, item);
         }
         tag.map(|tag| (tag, false))

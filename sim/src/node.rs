@@ -15,9 +15,11 @@ use storage::tables::Fence;
 
 use crate::Mutation;
 use crate::device::Device;
+use crate::fault::Fault;
 use crate::log::Producer;
+use crate::oracle::Oracle;
+use crate::shared::Shared;
 use crate::timeline_run::Stream;
-use crate::world::Shared;
 
 /// A link's two directions and its session.
 pub struct Link {
@@ -30,6 +32,14 @@ pub struct Link {
     /// Frames on their way to the device. None: the server closed the link here.
     pub down: VecDeque<Option<v1::ServerFrame>>,
     who: Verified,
+    /// Frames to the server do not arrive for now.
+    frozen_up: bool,
+    /// Frames to the device do not arrive for now.
+    pub frozen_down: bool,
+    /// Which request each send was; for a mutation alone.
+    requests: BTreeMap<u32, u64>,
+    /// The request that is being read.
+    reading: u64,
 }
 
 /// A conn node in one incarnation.
@@ -46,8 +56,6 @@ pub struct Node {
     producers: BTreeMap<(Topic, Partition), Producer<(u64, Appended)>>,
     /// Sign-offs that could not be appended: the streams of these partitions must break.
     pub breaks: Vec<Partition>,
-    /// Whether it refuses and loses appends at all.
-    pub faulty: bool,
 }
 
 impl Node {
@@ -63,7 +71,7 @@ impl Node {
             sign_in_ms: 0,
             idle_ms: u64::MAX,
             sync_ms: u64::MAX,
-            heartbeat_ms: (1_000, 2_000),
+            heartbeat_ms: (5_000, 10_000),
             frame_cost_us: 0,
             burst_us: u64::MAX,
             calls_max: 8,
@@ -79,7 +87,6 @@ impl Node {
             terms: BTreeMap::new(),
             producers: BTreeMap::new(),
             breaks: Vec::new(),
-            faulty: true,
         }
     }
 
@@ -88,7 +95,18 @@ impl Node {
         let key = self.next_key;
         self.next_key += 1;
         let session = Session::new(0, now(shared));
-        self.links.insert(key, Link { session, device, up: VecDeque::new(), down: VecDeque::new(), who });
+        let link = Link {
+            session,
+            device,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            who,
+            frozen_up: false,
+            frozen_down: false,
+            requests: BTreeMap::new(),
+            reading: 0,
+        };
+        self.links.insert(key, link);
         key
     }
 
@@ -100,8 +118,11 @@ impl Node {
 
     /// The server reads one frame of a link.
     pub fn read(&mut self, shared: &Shared, key: u64, rng: &mut SmallRng) {
-        let Some(link) = self.links.get_mut(&key).filter(|l| l.session.reads()) else { return };
+        let Some(link) = self.links.get_mut(&key).filter(|l| l.session.reads() && !l.frozen_up) else {
+            return;
+        };
         let Some(frame) = link.up.pop_front() else { return };
+        link.reading = frame.request_id;
         let mut actions = Vec::new();
         link.session.on_message(&self.rules, now(shared), &frame.encode_to_vec(), &mut actions);
         self.perform(shared, key, actions, rng);
@@ -119,6 +140,7 @@ impl Node {
     fn perform(&mut self, shared: &Shared, key: u64, actions: Vec<Action>, rng: &mut SmallRng) {
         for action in actions {
             match action {
+                Action::Write(frame) if self.acks_itself(shared, &frame) => {}
                 Action::Write(frame) => self.write(key, Some(frame)),
                 Action::WriteEncoded(bytes) => self.write(key, v1::ServerFrame::decode(bytes).ok()),
                 Action::Verify(_) => self.verified(shared, key, rng),
@@ -132,6 +154,59 @@ impl Node {
                 Action::Close(_) => self.write(key, None),
             }
         }
+    }
+
+    /// Whether an ack of the session's is left out, because this node's own have gone already.
+    fn acks_itself(&self, shared: &Shared, frame: &v1::ServerFrame) -> bool {
+        let itself = shared.breaks(Mutation::AckOutOfOrder) || shared.breaks(Mutation::AckBeforeReport);
+        itself && matches!(frame.frame, Some(v1::server_frame::Frame::SendAck(_)))
+    }
+
+    /// The log's queue has taken a record.
+    fn queued(&mut self, shared: &Shared, key: u64, what: Appended) {
+        let (Appended::Send(number), Some(link)) = (what, self.links.get_mut(&key)) else { return };
+        if shared.breaks(Mutation::AckBeforeReport) {
+            link.down.push_back(Some(ack(link.reading)));
+        }
+        if shared.breaks(Mutation::AckOutOfOrder) {
+            link.requests.insert(number, link.reading);
+        }
+    }
+
+    /// The record that ends a link's session; without fencing, whichever session its device has here.
+    fn sign_off(&self, shared: &Shared, key: u64, record: bytes::Bytes) -> bytes::Bytes {
+        let Some(link) = self.links.get(&key).filter(|_| shared.breaks(Mutation::UnfencedEnd)) else {
+            return record;
+        };
+        let of_device = self.links.values().filter(|l| l.who == link.who && l.session.is_verified());
+        let latest = of_device.map(|l| l.session.link()).max().unwrap_or(link.session.link());
+        self.rules.session_end(latest, link.who.user.as_str())
+    }
+
+    /// Frames of a link stop in one direction.
+    pub fn freeze(&mut self, key: u64, rng: &mut SmallRng) {
+        if let Some(link) = self.links.get_mut(&key) {
+            let up = rng.random_bool(0.5);
+            (link.frozen_up, link.frozen_down) = (up, !up);
+        }
+    }
+
+    /// Frames go both ways again.
+    pub fn thaw(&mut self) {
+        self.links.values_mut().for_each(|link| (link.frozen_up, link.frozen_down) = (false, false));
+    }
+
+    /// The numbers of the links of a partition's users that are not closing.
+    pub fn live_links(&self, partition: Partition) -> impl Iterator<Item = u64> {
+        let sessions = self.links.values().map(|link| &link.session);
+        let live = sessions.filter(move |s| s.partition() == Some(partition) && !s.is_closing());
+        live.map(Session::link)
+    }
+
+    /// The name of any of its links, but for the link's number.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        Fence { node: self.name.clone(), incarnation: self.rules.incarnation, reactor: 0, link: 0 }
     }
 
     fn write(&mut self, key: u64, frame: Option<v1::ServerFrame>) {
@@ -159,17 +234,14 @@ impl Node {
         what: Appended,
         rng: &mut SmallRng,
     ) {
-        let refused = match what {
-            // A fifth of the sign-offs cannot be appended.
-            Appended::End => self.faulty && rng.random_bool(0.2),
-            _ => self.faulty && rng.random_bool(0.05),
-        };
-        if !refused {
-            let producer = self.producers.entry((topic, partition)).or_default();
-            return producer.append(record, (key, what));
+        let probability = if what == Appended::End { 0.2 } else { 0.05 };
+        if !shared.faults.happens(Fault::RefusedAppend, rng, probability) {
+            let record = if what == Appended::End { self.sign_off(shared, key, record) } else { record };
+            self.producers.entry((topic, partition)).or_default().append(record, (key, what));
+            return self.queued(shared, key, what);
         }
         if what == Appended::End {
-            if shared.mutation != Some(Mutation::NoBreak) {
+            if !shared.breaks(Mutation::NoBreak) {
                 self.breaks.push(partition);
             }
             return;
@@ -181,22 +253,24 @@ impl Node {
     }
 
     /// Lets one of the producers go on.
-    pub fn produce(&mut self, shared: &mut Shared, rng: &mut SmallRng, timeouts: f64) {
+    pub fn produce(&mut self, shared: &mut Shared, rng: &mut SmallRng) {
         let busy: Vec<_> = self.producers.iter().filter(|(_, p)| !p.is_idle()).map(|(at, _)| *at).collect();
         if busy.is_empty() {
             return;
         }
         let Some(at) = busy.get(rng.random_range(0..busy.len())).copied() else { return };
         let Some(producer) = self.producers.get_mut(&at) else { return };
-        let now_us = shared.now_us;
-        let Some(((key, what), ok)) = producer.advance(shared.log_mut(at.0, at.1), now_us, rng, timeouts)
-        else {
-            return;
-        };
+        let (now_us, faults) = (shared.log_us(), shared.faults.clone());
+        let report = producer.advance(shared.log_mut(at.0, at.1), now_us, rng, &faults);
+        let Some(((key, what), ok)) = report else { return };
         if what == Appended::End && !ok {
             self.breaks.push(at.1);
         }
         let Some(link) = self.links.get_mut(&key) else { return };
+        if let (Appended::Send(number), true, true) = (what, ok, shared.breaks(Mutation::AckOutOfOrder)) {
+            let reply_to = link.requests.get(&number).copied().unwrap_or(0);
+            link.down.push_back(Some(ack(reply_to)));
+        }
         let outcome = if ok { Ok(()) } else { Err(AppendError::Timeout) };
         let mut actions = Vec::new();
         link.session.on_report(&self.rules, what, outcome, &mut actions);
@@ -212,17 +286,18 @@ impl Node {
     /// Opens a stream: refused below the highest term seen, else answered by the roster.
     pub fn open(&mut self, shared: &Shared, partition: Partition, term: u64) -> Option<Stream> {
         let known = self.terms.entry(partition).or_insert(0);
-        if term < *known && shared.mutation != Some(Mutation::NoTerm) {
+        if term < *known && !shared.breaks(Mutation::NoTerm) {
             return None;
         }
         *known = term.max(*known);
         let of_partition = |l: &&Link| l.session.partition() == Some(partition);
+        let ahead = if shared.breaks(Mutation::BoundAhead) { 3 } else { 0 };
         let links =
             self.links.values().filter(of_partition).filter_map(|l| l.session.roster(&self.rules)).collect();
         let roster = v1::Roster {
             incarnation: self.rules.incarnation,
             links,
-            bounds: vec![self.next_link],
+            bounds: vec![self.next_link + ahead],
             complete: true,
         };
         Some(Stream {
@@ -244,7 +319,7 @@ impl Node {
         rng: &mut SmallRng,
     ) {
         let known = self.terms.entry(partition).or_insert(0);
-        if term < *known && shared.mutation != Some(Mutation::NoTerm) {
+        if term < *known && !shared.breaks(Mutation::NoTerm) {
             return;
         }
         *known = term.max(*known);
@@ -256,7 +331,7 @@ impl Node {
                         && self.has_session(shared, partition, number) =>
                 {
                     let words = format!("a live link is kicked: {number} of {}", self.name);
-                    shared.violations.borrow_mut().push(words);
+                    shared.witness.borrow_mut().object(Oracle::Kicked.says(words));
                 }
                 Some(key) => self.deliver(shared, key, &down, rng),
                 None if matches!(down, v1::down::Down::Kick(_)) => {}
@@ -270,18 +345,19 @@ impl Node {
 
     /// Whether the log, read to its end, gives a link a session.
     fn has_session(&self, shared: &Shared, partition: Partition, link: u64) -> bool {
-        let fence = Fence { node: self.name.clone(), incarnation: self.rules.incarnation, reactor: 0, link };
+        let fence = Fence { link, ..self.fence() };
         crate::replay::sessions(shared, partition).is_ok_and(|stage| stage.session(&fence).is_some())
     }
 
     fn deliver(&mut self, shared: &Shared, key: u64, down: &v1::down::Down, rng: &mut SmallRng) {
         use v1::down::Down;
-        let room = rng.random_bool(0.85);
+        let room = !shared.faults.happens(Fault::FullOutbox, rng, 0.15);
         let Some(link) = self.links.get_mut(&key) else { return };
         let (session, mut out) = (&mut link.session, Vec::new());
         match down {
             Down::Open(_) => {}
             Down::Result(result) => session.on_result(&self.rules, now(shared), result, &mut out),
+            Down::Push(_) if !session.is_live() && shared.breaks(Mutation::EarlyPushForgotten) => {}
             Down::Push(push) => session.on_push(push.last, &push.frame, room, &mut out),
             Down::Hint(hint) => session.on_hint(hint.head, room, &mut out),
             Down::Kick(kick) => session.on_kick(kick, &mut out),
@@ -315,7 +391,7 @@ impl Node {
     }
 
     /// Appends what devices have acknowledged, one record a partition.
-    pub fn gather_cursors(&mut self, rng: &mut SmallRng) {
+    pub fn gather_cursors(&mut self, shared: &Shared, rng: &mut SmallRng) {
         let mut batches: BTreeMap<Partition, Vec<v1::Cursor>> = BTreeMap::new();
         for link in self.links.values_mut() {
             if let (Some(partition), Some(cursor)) = (link.session.partition(), link.session.take_cursor()) {
@@ -326,7 +402,7 @@ impl Node {
             let record = v1::timeline_record::Record::Cursors(v1::Cursors { cursors });
             let bytes = v1::TimelineRecord { record: Some(record) }.encode_to_vec();
             // Not a sign-off, but lost without further ado just the same: the next ack covers it.
-            if !(self.faulty && rng.random_bool(0.1)) {
+            if !shared.faults.happens(Fault::LostCursors, rng, 0.1) {
                 let producer = self.producers.entry((Topic::Timelines, partition)).or_default();
                 producer.append(bytes.into(), (0, Appended::Send(0)));
             }
@@ -375,6 +451,10 @@ impl Node {
         self.rules.incarnation = incarnation;
         self.next_link = 1;
     }
+}
+
+fn ack(reply_to: u64) -> v1::ServerFrame {
+    v1::ServerFrame { reply_to, frame: Some(v1::server_frame::Frame::SendAck(v1::SendAck {})) }
 }
 
 fn links_of(down: &v1::down::Down) -> Vec<u64> {

@@ -6,16 +6,26 @@ use logic::timeline::{Effect as TimelineEffect, TimelineStage};
 use prost::Message;
 use proto::v1;
 use storage::log::Topic;
+use storage::tables::Checkpoint;
 
+use crate::oracle::{Oracle, Violation};
+use crate::shared::Shared;
 use crate::store::Store;
-use crate::world::Shared;
 
-/// Replays both logs and compares every row.
+/// Replays both logs, from nothing and from the tables as they were in the middle, and compares every row.
 ///
 /// # Errors
 /// The first difference.
-pub(crate) fn same_rows(shared: &Shared) -> Result<(), String> {
-    let mut store = Store::default();
+pub(crate) fn same_rows(shared: &Shared) -> Result<(), Violation> {
+    compare(shared, Store::default()).map_err(|words| Oracle::Replay.says(words))?;
+    match &shared.snapshot {
+        Some(snapshot) => compare(shared, snapshot.clone()).map_err(|words| Oracle::Snapshot.says(words)),
+        None => Ok(()),
+    }
+}
+
+/// Brings tables up to the end of the logs, from their checkpoints on, and compares them with the real ones.
+fn compare(shared: &Shared, mut store: Store) -> Result<(), String> {
     for partition in 0..shared.partitions.messages {
         conversations(shared, partition, &mut store)?;
     }
@@ -43,13 +53,21 @@ fn same<K: std::fmt::Debug + Ord, V: PartialEq + std::fmt::Debug>(
     }
 }
 
+/// Where a checkpoint says to go on.
+fn offset(checkpoint: Option<&Checkpoint>) -> usize {
+    checkpoint.map_or(0, |c| usize::try_from(c.offset).unwrap_or(usize::MAX))
+}
+
 fn conversations(shared: &Shared, partition: u32, store: &mut Store) -> Result<(), String> {
-    let stage = ConversationStage::new(partition, shared.partitions.timelines, None);
+    let checkpoint = store.checkpoints.get(&(Topic::Messages, partition)).cloned();
+    let stage = ConversationStage::new(partition, shared.partitions.timelines, checkpoint.as_ref());
     let mut stage = stage.map_err(|e| e.to_string())?;
-    for (append_us, bytes) in &shared.log(Topic::Messages, partition).records {
+    let records = &shared.log(Topic::Messages, partition).records;
+    for (append_us, bytes) in records.iter().skip(offset(checkpoint.as_ref())) {
         let record = v1::MessageRecord::decode(bytes.clone()).map_err(|e| e.to_string())?;
         if let Some(id) = ConversationStage::key(&record).filter(|id| !stage.is_loaded(id)) {
-            stage.load(id, None).map_err(|e| e.to_string())?;
+            let row = store.conversations.get(&id).cloned();
+            stage.load(id, row).map_err(|e| e.to_string())?;
         }
         let mut effects = Vec::new();
         stage.step(*append_us, &record, false, &mut effects);
@@ -64,11 +82,8 @@ fn conversations(shared: &Shared, partition: u32, store: &mut Store) -> Result<(
 }
 
 fn timelines(shared: &Shared, partition: u32, store: &mut Store) -> Result<(), String> {
-    let mut stage = replay(shared, partition, |effect| match effect {
-        TimelineEffect::Entry(row) => store.put_entry(&row),
-        _ => Ok(()),
-    })?;
-    stage.clone_dirty().1.iter().for_each(|row| store.save_user(row));
+    let mut stage = replay(shared, partition, store)?;
+    stage.clone_dirty().1.iter().for_each(|row| store.save_user(row, true));
     Ok(())
 }
 
@@ -77,28 +92,33 @@ fn timelines(shared: &Shared, partition: u32, store: &mut Store) -> Result<(), S
 /// # Errors
 /// A record does not read.
 pub(crate) fn sessions(shared: &Shared, partition: u32) -> Result<TimelineStage, String> {
-    replay(shared, partition, |_| Ok(()))
+    replay(shared, partition, &mut Store::default())
 }
 
-fn replay(
-    shared: &Shared,
-    partition: u32,
-    mut each: impl FnMut(TimelineEffect) -> Result<(), String>,
-) -> Result<TimelineStage, String> {
-    let stage = TimelineStage::new(partition, shared.partitions.messages, None, Vec::new());
+/// Takes a timelines partition's records from the checkpoint on, and stores their entries.
+fn replay(shared: &Shared, partition: u32, store: &mut Store) -> Result<TimelineStage, String> {
+    let checkpoint = store.checkpoints.get(&(Topic::Timelines, partition)).cloned();
+    let index = store.live_sessions(partition);
+    let stage = TimelineStage::new(partition, shared.partitions.messages, checkpoint.as_ref(), index);
     let mut stage = stage.map_err(|e| e.to_string())?;
-    for (append_us, bytes) in &shared.log(Topic::Timelines, partition).records {
+    let records = &shared.log(Topic::Timelines, partition).records;
+    for (append_us, bytes) in records.iter().skip(offset(checkpoint.as_ref())) {
         let record = v1::TimelineRecord::decode(bytes.clone()).map_err(|e| e.to_string())?;
         let mut keys = Vec::new();
         stage.keys(&record, &mut keys);
         for user in keys {
             if !stage.is_loaded(&user) {
-                stage.load(user, None).map_err(|e| e.to_string())?;
+                let row = store.users.get(&user).cloned();
+                stage.load(user, row).map_err(|e| e.to_string())?;
             }
         }
         let mut effects = Vec::new();
         stage.step(*append_us, &record, false, &mut effects);
-        effects.into_iter().try_for_each(&mut each)?;
+        for effect in effects {
+            if let TimelineEffect::Entry(row) = effect {
+                store.put_entry(&row)?;
+            }
+        }
     }
     Ok(stage)
 }

@@ -70,9 +70,9 @@ impl Store {
     }
 
     /// Writes a user as its tick allows.
-    pub fn save_user(&mut self, write: &UserWrite) {
+    pub fn save_user(&mut self, write: &UserWrite, guarded: bool) {
         let stored = self.users.get(&write.user);
-        if stored.is_none_or(|row| row.at < write.at) {
+        if !guarded || stored.is_none_or(|row| row.at < write.at) {
             let row = StoredUser { at: write.at, row: write.row.clone() };
             self.users.insert(write.user.clone(), row);
         }

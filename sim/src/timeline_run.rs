@@ -7,13 +7,15 @@ use logic::timeline::{CompleteRoster, Effect, RosterAction, SessionGrant, Timeli
 use prost::Message;
 use proto::partition::Partition;
 use proto::{Tick, UserId, v1};
-use rand::RngExt;
 use rand::rngs::SmallRng;
 use storage::log::Topic;
 use storage::tables::{Checkpoint, Fence, SessionWrite, UserWrite};
 
 use crate::Mutation;
-use crate::world::Shared;
+use crate::fault::Fault;
+use crate::oracle::{Oracle, Violation};
+use crate::shared::Shared;
+use crate::tamper;
 
 /// The stream between a run and a conn node: in order both ways, and lost whole when it breaks.
 pub struct Stream {
@@ -41,6 +43,8 @@ struct Flush {
 pub struct TimelineRun {
     /// Its partition.
     pub partition: Partition,
+    /// The logic node that it runs on.
+    pub home: usize,
     stage: TimelineStage,
     /// Its name in Owner records.
     me: u64,
@@ -58,6 +62,8 @@ pub struct TimelineRun {
     marks: BTreeSet<Fence>,
     /// One per node.
     pub streams: Vec<Stream>,
+    /// A mutation: streams serve whatever incarnation.
+    any_incarnation: bool,
     /// What it appends: Owner, sign-offs, nodes that are down.
     pub appends: Vec<v1::TimelineRecord>,
 }
@@ -67,15 +73,16 @@ impl TimelineRun {
     ///
     /// # Errors
     /// The checkpoint or a session cannot be read.
-    pub fn start(shared: &Shared, partition: Partition, me: u64) -> Result<Self, String> {
+    pub fn start(shared: &Shared, partition: Partition, me: u64, home: usize) -> Result<Self, Violation> {
         let checkpoint = shared.store.checkpoints.get(&(Topic::Timelines, partition));
         let sessions = shared.store.live_sessions(partition);
         let messages = shared.partitions.messages;
         let stage =
             TimelineStage::new(partition, messages, checkpoint, sessions).map_err(|e| e.to_string())?;
-        let owner = v1::Owner { node: format!("logic-{me}"), run: me };
+        let owner = v1::Owner { node: format!("logic-{home}"), run: me };
         Ok(Self {
             partition,
+            home,
             stage,
             me,
             offset: checkpoint.map_or(0, |c| usize::try_from(c.offset).unwrap_or(usize::MAX)),
@@ -87,6 +94,7 @@ impl TimelineRun {
             stopped: false,
             marks: BTreeSet::new(),
             streams: Vec::new(),
+            any_incarnation: shared.breaks(Mutation::AnyIncarnation),
             appends: vec![v1::TimelineRecord { record: Some(v1::timeline_record::Record::Owner(owner)) }],
         })
     }
@@ -101,8 +109,8 @@ impl TimelineRun {
     ///
     /// # Errors
     /// A stored row cannot be read.
-    pub fn step(&mut self, shared: &Shared) -> Result<bool, String> {
-        if self.stopped {
+    pub fn step(&mut self, shared: &Shared) -> Result<bool, Violation> {
+        if self.stopped || shared.is_slow() {
             return Ok(false);
         }
         let Some((append_us, bytes)) = shared.log(Topic::Timelines, self.partition).read(self.offset) else {
@@ -110,7 +118,8 @@ impl TimelineRun {
         };
         self.offset += 1;
         self.stepped += 1;
-        let record = v1::TimelineRecord::decode(bytes).map_err(|e| e.to_string())?;
+        let mut record = v1::TimelineRecord::decode(bytes).map_err(|e| e.to_string())?;
+        tamper::rechain(shared, self.stage.state(), &mut record);
         let mut keys = Vec::new();
         self.stage.keys(&record, &mut keys);
         self.load(shared, keys)?;
@@ -126,7 +135,7 @@ impl TimelineRun {
         Ok(true)
     }
 
-    fn load(&mut self, shared: &Shared, keys: Vec<UserId>) -> Result<(), String> {
+    fn load(&mut self, shared: &Shared, keys: Vec<UserId>) -> Result<(), Violation> {
         for user in keys {
             if !self.stage.is_loaded(&user) {
                 let row = shared.store.users.get(&user).cloned();
@@ -136,14 +145,42 @@ impl TimelineRun {
         Ok(())
     }
 
+    /// The oldest effect; or, where its row fails for now, a later row.
+    fn next_effect(&mut self, shared: &Shared, rng: &mut SmallRng) -> Option<(u64, Effect)> {
+        let is_row = |effect: &(u64, Effect)| matches!(effect.1, Effect::Entry(_));
+        let early = shared.breaks(Mutation::PushBeforeStored) && shared.faults.is_on();
+        if early && let Some(i) = self.effects.iter().take(4).position(|effect| !is_row(effect)) {
+            return self.effects.remove(i);
+        }
+        if self.effects.front().is_some_and(is_row) && shared.faults.happens(Fault::FailedRow, rng, 0.1) {
+            let i = (1..self.effects.len().min(6)).find(|i| self.effects.get(*i).is_some_and(is_row))?;
+            return self.effects.remove(i);
+        }
+        self.effects.pop_front()
+    }
+
+    /// Up to where a sync answers.
+    fn head(&self, shared: &Shared, user: &UserId) -> u64 {
+        let stored = shared.store.users.get(user).filter(|_| shared.breaks(Mutation::StoredHead));
+        match stored.and_then(|stored| v1::UserRow::decode(stored.row.clone()).ok()) {
+            Some(row) => row.head,
+            None => self.stage.user(user).map_or(0, |view| view.head),
+        }
+    }
+
     /// Carries the oldest effect out: what devices see leaves only when every entry before it is stored.
     ///
     /// # Errors
     /// An entry was rewritten with other bytes.
-    pub fn emit(&mut self, shared: &mut Shared, rng: &mut SmallRng) -> Result<bool, String> {
-        let Some((_, effect)) = self.effects.pop_front() else { return Ok(false) };
+    pub fn emit(&mut self, shared: &mut Shared, rng: &mut SmallRng) -> Result<bool, Violation> {
+        if shared.is_slow() {
+            return Ok(false);
+        }
+        let Some((_, effect)) = self.next_effect(shared, rng) else { return Ok(false) };
         match effect {
-            Effect::Entry(row) => shared.store.put_entry(&row)?,
+            Effect::Entry(row) => {
+                shared.store.put_entry(&row).map_err(|words| Oracle::Rewritten.says(words))?;
+            }
             Effect::Owner(owner, tick) => {
                 if owner.run == self.me {
                     self.term = tick.0;
@@ -173,9 +210,8 @@ impl TimelineRun {
     }
 
     fn stream(&mut self, fence: &Fence) -> Option<&mut Stream> {
-        self.streams
-            .iter_mut()
-            .find(|s| s.alive && s.node == fence.node && s.incarnation == fence.incarnation)
+        let (alive, any) = (|s: &&mut Stream| s.alive && s.node == fence.node, self.any_incarnation);
+        self.streams.iter_mut().filter(alive).find(|s| any || s.incarnation == fence.incarnation)
     }
 
     fn push(
@@ -185,7 +221,7 @@ impl TimelineRun {
         to: &[Fence],
         shared: &Shared,
         rng: &mut SmallRng,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         if !self.is_active() {
             return Ok(());
         }
@@ -194,14 +230,14 @@ impl TimelineRun {
         let push = v1::server_frame::Frame::Push(v1::Push { entries: vec![entry] });
         let frame: bytes::Bytes = v1::ServerFrame { reply_to: 0, frame: Some(push) }.encode_to_vec().into();
         for fence in to {
-            let fits = rng.random_bool(0.9);
+            let fits = !shared.faults.happens(Fault::RefusedPush, rng, 0.1);
             let links = vec![link(fence)];
             let down = v1::PushFrame { links, first: seq, last: seq, frame: frame.clone() };
             match self.stream(fence) {
                 Some(stream) if fits => {
                     stream.down.push_back(v1::Down { down: Some(v1::down::Down::Push(down)) });
                 }
-                _ if shared.mutation != Some(Mutation::NoMark) => drop(self.marks.insert(fence.clone())),
+                _ if !shared.breaks(Mutation::NoMark) => drop(self.marks.insert(fence.clone())),
                 _ => {}
             }
         }
@@ -213,17 +249,17 @@ impl TimelineRun {
         if !self.is_active() {
             return;
         }
-        let fits = rng.random_bool(0.9);
+        let fits = !shared.faults.happens(Fault::RefusedControl, rng, 0.1);
         let Some(stream) = self.stream(fence) else { return };
         if fits {
             stream.down.push_back(v1::Down { down: Some(down) });
-        } else if shared.mutation != Some(Mutation::NoBreak) {
+        } else if !shared.breaks(Mutation::NoBreak) {
             stream.alive = false;
         }
     }
 
     /// Tells the marked that they are behind.
-    pub fn hint_marked(&mut self, shared: &Shared) -> Result<(), String> {
+    pub fn hint_marked(&mut self, shared: &Shared) -> Result<(), Violation> {
         if !self.is_active() || !self.effects.is_empty() {
             return Ok(());
         }
@@ -244,7 +280,7 @@ impl TimelineRun {
     ///
     /// # Errors
     /// A stored row cannot be read.
-    pub fn hear(&mut self, shared: &mut Shared, i: usize) -> Result<(), String> {
+    pub fn hear(&mut self, shared: &mut Shared, i: usize) -> Result<(), Violation> {
         // A roster waits until this run may act; so does all behind it.
         if !self.is_active() || !self.effects.is_empty() {
             return Ok(());
@@ -262,8 +298,8 @@ impl TimelineRun {
         }
     }
 
-    fn compare(&mut self, shared: &Shared, node: &str, roster: &v1::Roster) -> Result<(), String> {
-        if shared.mutation == Some(Mutation::NoRoster) {
+    fn compare(&mut self, shared: &Shared, node: &str, roster: &v1::Roster) -> Result<(), Violation> {
+        if shared.breaks(Mutation::NoRoster) {
             return Ok(());
         }
         let roster = CompleteRoster {
@@ -285,7 +321,7 @@ impl TimelineRun {
     fn act(&mut self, shared: &Shared, action: RosterAction) {
         let (fence, down) = match action {
             RosterAction::Append(record) => return self.appends.push(record),
-            RosterAction::Kick { .. } if shared.mutation == Some(Mutation::NoKick) => return,
+            RosterAction::Kick { .. } if shared.breaks(Mutation::NoKick) => return,
             RosterAction::Kick { fence, close } => {
                 let reason = close.name().to_owned();
                 let kick = v1::LinkKick { link: Some(link(&fence)), code: close.number(), reason };
@@ -305,10 +341,10 @@ impl TimelineRun {
         }
     }
 
-    fn sync(&mut self, shared: &Shared, i: usize, ask: &v1::SyncAsk) -> Result<(), String> {
+    fn sync(&mut self, shared: &Shared, i: usize, ask: &v1::SyncAsk) -> Result<(), Violation> {
         let user = UserId::new(&ask.user).map_err(|e| e.to_string())?;
         self.load(shared, vec![user.clone()])?;
-        let head = self.stage.user(&user).map_or(0, |view| view.head);
+        let head = self.head(shared, &user);
         let first = self.stage.user(&user).map_or(1, |view| view.first);
         let result = if ask.after > head {
             let fault = proto::Fault::new(proto::Code::StaleRead, "above the head");
@@ -328,6 +364,9 @@ impl TimelineRun {
 
     /// Takes the flush one step further: clone, write row by row, then the checkpoint.
     pub fn flush(&mut self, shared: &mut Shared, rng: &mut SmallRng) {
+        if shared.is_slow() {
+            return;
+        }
         if self.flush.is_none() {
             let (sessions, users) = self.stage.clone_dirty();
             let written = users.iter().map(|row| (row.user.clone(), row.at)).collect();
@@ -338,23 +377,28 @@ impl TimelineRun {
         }
         let done = self.effects.front().map_or(self.stepped, |(count, _)| count - 1);
         let Some(flush) = &mut self.flush else { return };
-        if done < flush.done_at {
+        let guarded = !shared.breaks(Mutation::NoUserGuard);
+        if shared.breaks(Mutation::TimelineCheckpointAhead) {
+            shared.store.save_checkpoint(Topic::Timelines, self.partition, &flush.checkpoint);
+        }
+        if done < flush.done_at && !shared.breaks(Mutation::UserRowsEarly) {
             return;
         }
-        while let Some(session) = flush.sessions.pop_front() {
+        let index_late = shared.breaks(Mutation::IndexLate) && !flush.users.is_empty();
+        while !index_late && let Some(session) = flush.sessions.pop_front() {
             shared.store.save_session(self.partition, &session);
-            if rng.random_bool(0.2) {
+            if shared.faults.happens(Fault::FailedRow, rng, 0.2) {
                 return;
             }
         }
         flush.users.retain(|row| {
-            let lands = rng.random_bool(0.7);
+            let lands = !shared.faults.happens(Fault::FailedRow, rng, 0.3);
             if lands {
-                shared.store.save_user(row);
+                shared.store.save_user(row, guarded);
             }
             !lands
         });
-        if flush.users.is_empty() {
+        if flush.users.is_empty() && flush.sessions.is_empty() {
             shared.store.save_checkpoint(Topic::Timelines, self.partition, &flush.checkpoint);
             self.stage.written(&flush.written);
             self.flush = None;

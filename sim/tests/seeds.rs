@@ -1,71 +1,41 @@
-//! Many seeds without a violation; and every deliberate defect found.
-//! `SIM_SEEDS` says how many (5,000 by default), `SIM_FIRST` where to begin.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+//! Some seeds without a violation; every deliberate defect found; failures that replay and shrink.
+//! `cargo xtask sim` runs more of them.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use sim::{Mutation, world};
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-/// The first seed of a range that fails, looked for on two threads.
-fn first_failure(first: u64, count: u64, mutation: Option<Mutation>) -> Option<(u64, String)> {
-    let next = AtomicU64::new(first);
-    let search = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + count {
-                return None;
-            }
-            if let Err(violation) = world::run(seed, mutation) {
-                next.store(first + count, Ordering::Relaxed);
-                return Some((seed, violation));
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(search);
-        let mine = search();
-        let other = other.join().unwrap();
-        [mine, other].into_iter().flatten().min_by_key(|(seed, _)| *seed)
-    })
-}
+use sim::{Fault, Mutation, Plan, hunt, shrink, world};
 
 #[test]
-fn no_seed_finds_a_violation() {
-    let (first, count) = (setting("SIM_FIRST", 0), setting("SIM_SEEDS", 5_000));
-    if let Some((seed, violation)) = first_failure(first, count, None) {
-        panic!("seed {seed}: {violation}");
+fn no_seed_finds_a_violation_and_every_fault_happens() {
+    let hunt = hunt::hunt(&Plan::new(0, None), 1_000);
+    let failure = hunt.failure.map(|(plan, violation)| format!("{violation}\nreplay: {plan}"));
+    assert_eq!(failure, None);
+    let sum = hunt.sum;
+    let enough = sum.acked > 20_000 && sum.shown > 40_000 && sum.rejected > 500 && sum.checkpointed > 20_000;
+    assert!(enough, "{sum:?}");
+    for fault in Fault::ALL {
+        assert!(hunt.faults.get(&fault) >= Some(&50), "{fault}: {:?}", hunt.faults.get(&fault));
     }
 }
 
 #[test]
 fn every_defect_is_found() {
     for mutation in Mutation::ALL {
-        let found = first_failure(0, 3_000, Some(mutation));
-        println!("{mutation:?}: {found:?}");
-        assert!(found.is_some(), "{mutation:?} was not found in 3,000 seeds");
+        assert!(hunt::seeds_to_detection(mutation, 3_000).is_some(), "{mutation:?} was not found");
     }
 }
 
 #[test]
 fn a_seed_replays() {
-    let once = format!("{:?}", world::run(7, None));
-    assert_eq!(once, format!("{:?}", world::run(7, None)));
+    let once = format!("{:?}", world::run(&Plan::new(7, None)));
+    assert_eq!(once, format!("{:?}", world::run(&Plan::new(7, None))));
 }
 
 #[test]
-fn the_seeds_do_something() {
-    let mut sum = world::Summary::default();
-    for seed in 0..200 {
-        let one = world::run(seed, None).unwrap();
-        sum.acked += one.acked;
-        sum.shown += one.shown;
-        sum.rejected += one.rejected;
-        sum.checkpointed += one.checkpointed;
-    }
-    let enough = sum.acked > 2_000 && sum.shown > 4_000 && sum.rejected > 50 && sum.checkpointed > 1_000;
-    assert!(enough, "{sum:?}");
+fn a_failure_shrinks_to_one_that_replays() {
+    let (plan, violation) = hunt::hunt(&Plan::new(0, Some(Mutation::NoPrev)), 3_000).failure.unwrap();
+    let whole = world::run(&plan);
+    assert_eq!(whole.violation, Some(violation));
+    let (small, outcome) = shrink(&plan);
+    assert!(outcome.journal.len() < whole.journal.len(), "{small}");
+    assert_eq!(world::run(&small).violation, outcome.violation);
 }

@@ -3,6 +3,7 @@
 mod backends;
 mod ci;
 mod layers;
+mod sim;
 mod test;
 mod tidy;
 mod tools;
@@ -31,6 +32,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// The seeded simulation: `--seeds N --seed FIRST --mutation NAME`, `--mutations`; `--help` says more.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// For the simulation.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// What no compiler checks: layers, file heads, names in documents, codes in tables.
     Tidy,
     /// A real Kafka and a real Cassandra on this machine, from their Maven jars (JDK 17 and Maven needed).
@@ -41,6 +49,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Ci => ci::run(),
         Command::Test { no_backends, args } => test::run(!no_backends, &args),
+        Command::Sim { args } => sim::run(&args),
         Command::Tidy => tidy::run(),
         Command::Backends(args) => backends::run(&args),
     };

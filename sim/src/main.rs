@@ -1,0 +1,90 @@
+//! `sim`: runs seeds and says what came of them. `cargo xtask sim` calls it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sim::hunt::{self, Hunt};
+use sim::{Fault, Mutation, Plan, shrink};
+
+/// Whole clusters in one thread each, under faults that a seed decides.
+#[derive(Parser)]
+#[command(name = "cargo xtask sim")]
+struct Args {
+    /// How many seeds.
+    #[arg(long, default_value_t = 5_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Breaks a rule on purpose.
+    #[arg(long)]
+    mutation: Option<Mutation>,
+    /// Begins the healing after so many steps at the latest.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Kinds of faults that do not happen, with commas between them.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<Fault>,
+    /// Prints how many seeds each mutation takes to be found, as the table of docs/SIMULATION.md.
+    #[arg(long)]
+    mutations: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.mutations {
+        return table(args.seeds);
+    }
+    let first = Plan { seed: args.seed, mutation: args.mutation, steps: args.steps, off: args.without };
+    let hunt = hunt::hunt(&first, args.seeds);
+    match &hunt.failure {
+        None => println!("{}", covered(&hunt)),
+        Some((plan, _)) => failed(plan),
+    }
+    if hunt.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn covered(hunt: &Hunt) -> String {
+    let (seeds, sum) = (hunt.seeds, &hunt.sum);
+    let faults: Vec<_> = hunt.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
+    format!(
+        "{seeds} seeds, no violation: {} devices, {} acked, {} shown ({} under faults), {} rejected, {} records, {} faults ({})",
+        sum.devices,
+        sum.acked,
+        sum.shown,
+        sum.lively,
+        sum.rejected,
+        sum.records,
+        hunt.faults.values().sum::<u64>(),
+        faults.join(", "),
+    )
+}
+
+/// Says what failed, the smallest schedule that still does, and the one command that replays it.
+fn failed(plan: &Plan) {
+    const JOURNAL_MAX: usize = 60;
+    let (plan, outcome) = shrink(plan);
+    let Some(violation) = outcome.violation else { return };
+    println!("seed {}: {violation}", plan.seed);
+    let (steps, faults) = (outcome.summary.steps, outcome.journal.len());
+    println!("shrunk to {steps} steps and {faults} faults:");
+    let journal = outcome.journal.iter().skip(faults.saturating_sub(JOURNAL_MAX));
+    journal.for_each(|(step, fault)| println!("  step {step}: {fault}"));
+    println!("replay: {plan}");
+}
+
+fn table(seeds: u64) -> ExitCode {
+    let mut all = true;
+    println!("| mutation | defect | what it breaks | seeds to detection | oracle |\n|---|---|---|---|---|");
+    for mutation in Mutation::ALL {
+        let (defect, breaks) = mutation.words();
+        let found = hunt::seeds_to_detection(mutation, seeds);
+        all &= found.is_some();
+        let (count, oracle) = match found {
+            Some((count, violation)) => (count.to_string(), format!("{:?}", violation.oracle)),
+            None => (format!("not in {seeds}"), String::new()),
+        };
+        println!("| `{mutation:?}` | {defect} | {breaks} | {count} | {oracle} |");
+    }
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,158 @@
+//! Faults that befall something whole: a device, a link, a node, a run, the clock, the tables.
+
+use proto::v1;
+use rand::RngExt;
+use storage::log::Topic;
+
+use crate::Mutation;
+use crate::fault::Fault;
+use crate::node::Node;
+use crate::oracle::Violation;
+use crate::timeline_run::TimelineRun;
+use crate::world::World;
+
+/// The log's clock jumps by no more than this.
+const JUMP_MAX_US: i64 = 3_600_000_000;
+/// The tables are silent for no longer than this.
+const SLOW_MAX_US: u64 = 2_000_000;
+
+impl World {
+    pub(crate) fn trouble_a_device(&mut self) {
+        let (i, kind) = (self.rng.random_range(0..self.devices.len()), self.rng.random_range(0..12));
+        let (rng, faults) = (&mut self.rng, self.shared.faults.clone());
+        let Some(device) = self.devices.get_mut(i) else { return };
+        let link = device.link;
+        let node = link.and_then(|(node, key)| Some((self.nodes.get_mut(node)?, key)));
+        match (kind, node) {
+            (0, _) => device.back_up(),
+            (1, _) if faults.happens(Fault::DeviceRestored, rng, 1.0) => {
+                device.restart(true, &self.shared, rng);
+            }
+            (2 | 3, _) if faults.happens(Fault::DeviceCrash, rng, 1.0) => {
+                device.restart(false, &self.shared, rng);
+            }
+            (4..6, Some((node, key))) if faults.happens(Fault::OneWayLink, rng, 1.0) => {
+                node.freeze(key, rng);
+            }
+            (6.., Some((node, key))) if faults.happens(Fault::LostLink, rng, 1.0) => {
+                node.lose(&self.shared, key, rng);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn trouble_a_run(&mut self) -> Result<(), Violation> {
+        let faults = self.shared.faults.clone();
+        match self.rng.random_range(0..8) {
+            0..5 if faults.happens(Fault::Takeover, &mut self.rng, 1.0) => self.take_over(),
+            5 | 6 if faults.happens(Fault::RunKilled, &mut self.rng, 1.0) => self.kill_a_run(),
+            7 if faults.happens(Fault::Rebalance, &mut self.rng, 1.0) => self.rebalance(),
+            _ => Ok(()),
+        }
+    }
+
+    /// A new run takes over, whether the old one knows or not.
+    fn take_over(&mut self) -> Result<(), Violation> {
+        if self.rng.random_bool(0.5) {
+            let partition = self.rng.random_range(0..self.shared.partitions.messages);
+            self.start_conversations(partition)
+        } else {
+            let partition = self.rng.random_range(0..self.shared.partitions.timelines);
+            self.start_timelines(partition)
+        }
+    }
+
+    /// A run is gone between two effects, with all that it had queued.
+    fn kill_a_run(&mut self) -> Result<(), Violation> {
+        if self.rng.random_bool(0.5) {
+            let i = self.rng.random_range(0..self.conversations.len());
+            let partition = self.conversations.remove(i).partition();
+            return self.start_conversations(partition);
+        }
+        let i = self.rng.random_range(0..self.timelines.len());
+        self.timelines.get_mut(i).into_iter().for_each(TimelineRun::break_streams);
+        self.lost_syncs();
+        let partition = self.timelines.remove(i).partition;
+        self.start_timelines(partition)
+    }
+
+    /// All partitions of one logic node get successors elsewhere; the node goes on for a while.
+    fn rebalance(&mut self) -> Result<(), Violation> {
+        let home = self.rng.random_range(0..self.logics);
+        for partition in 0..self.shared.partitions.messages {
+            let newest = self.conversations.iter().rfind(|run| run.partition() == partition);
+            if newest.is_some_and(|run| run.home == home) {
+                self.start_conversations(partition)?;
+            }
+        }
+        for partition in 0..self.shared.partitions.timelines {
+            let newest = self.timelines.iter().rfind(|run| run.partition == partition);
+            if newest.is_some_and(|run| run.home == home) {
+                self.start_timelines(partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn trouble_a_node(&mut self) {
+        let i = self.rng.random_range(0..self.nodes.len());
+        let (fresh, faults) = (self.count(), self.shared.faults.clone());
+        match self.rng.random_range(0..12) {
+            0 if faults.happens(Fault::LeaseLost, &mut self.rng, 1.0) => self.renew_node(i, fresh),
+            1 if faults.happens(Fault::NodeKilled, &mut self.rng, 1.0) => self.kill_node(i, fresh),
+            2..4 => self.declare_down(),
+            4..8 if faults.happens(Fault::CutStream, &mut self.rng, 1.0) => {
+                let i = self.rng.random_range(0..self.timelines.len());
+                let stream = self.timelines.get_mut(i).and_then(|run| run.streams.first_mut());
+                stream.into_iter().for_each(|stream| stream.alive = false);
+            }
+            _ => {}
+        }
+    }
+
+    /// The clock of the log jumps, or the tables go silent.
+    pub(crate) fn trouble_the_ground(&mut self) {
+        let faults = self.shared.faults.clone();
+        match self.rng.random_range(0..4) {
+            0 if faults.happens(Fault::ClockJump, &mut self.rng, 1.0) => {
+                self.shared.skew_us = self.rng.random_range(-JUMP_MAX_US..=JUMP_MAX_US);
+            }
+            1 => self.shared.skew_us = 0,
+            2 if faults.happens(Fault::SlowStore, &mut self.rng, 1.0) => {
+                self.shared.slow_until_us = self.shared.now_us + self.rng.random_range(0..SLOW_MAX_US);
+            }
+            _ => {}
+        }
+    }
+
+    /// The lease is lost: its links close, a new incarnation begins.
+    fn renew_node(&mut self, i: usize, incarnation: u64) {
+        let Some(node) = self.nodes.get_mut(i) else { return };
+        self.dead.push((node.name.clone(), node.rules.incarnation));
+        node.new_incarnation(&self.shared, incarnation, &mut self.rng);
+    }
+
+    /// Its process is gone, with its queue; it comes back as a new incarnation.
+    fn kill_node(&mut self, i: usize, incarnation: u64) {
+        let Some(node) = self.nodes.get_mut(i) else { return };
+        self.dead.push((node.name.clone(), node.rules.incarnation));
+        *node = Node::new(&node.name.clone(), incarnation, self.shared.partitions);
+    }
+
+    pub(crate) fn declare_down(&mut self) {
+        if self.shared.breaks(Mutation::DownWhileAlive)
+            && let Some(node) = self.nodes.first()
+        {
+            self.dead.push((node.name.clone(), node.rules.incarnation));
+        }
+        if self.dead.is_empty() {
+            return;
+        }
+        let (node, incarnation) = self.dead.remove(0);
+        let down = v1::timeline_record::Record::NodeDown(v1::NodeDown { node, incarnation });
+        let record = v1::TimelineRecord { record: Some(down) };
+        for partition in 0..self.shared.partitions.timelines {
+            self.shared.append(Topic::Timelines, partition, &record);
+        }
+    }
+}
