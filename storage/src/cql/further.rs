@@ -9,7 +9,7 @@ use scylla::policies::speculative_execution::{Context, SpeculativeExecutionPolic
 /// No request is sent again before this.
 const AFTER_MIN: Duration = Duration::from_millis(500);
 /// Nor later than this: servers themselves give up on a write after 2 s, and their answer says why.
-pub(super) const AFTER_MAX: Duration = Duration::from_secs(3);
+pub(super) const AFTER_MAX: Duration = Duration::from_secs(2);
 /// A request that takes so many times the median is held up by its node. Where all nodes are slow alike the
 /// median is high, and nothing is sent twice.
 const TIMES_MEDIAN: u32 = 8;
