@@ -26,6 +26,8 @@ pub struct View {
     pub acked: BTreeMap<Numbered, bool>,
     /// What was written to a link under each number, the first time.
     pub sent: BTreeMap<(Option<ConversationId>, u64, u64), Option<v1::send::Body>>,
+    /// Whether it was put back from a backup, so that it may have sent a text again under another number.
+    pub restored: bool,
     /// Whether the app started again, so that it may have been shown entries twice.
     pub restarted: bool,
 }
@@ -264,9 +266,11 @@ fn exactly_once(views: &[View], conversations: &Conversations, timelines: &Timel
     }
 }
 
-/// Whatever stands in a conversation was sent under its number, and a message says what was sent.
+/// Whatever stands in a conversation was sent under its number, and a message says what was sent: no text twice,
+/// as the apps never say the same thing again.
 fn as_sent(views: &[View], conversations: &Conversations) -> Result<(), String> {
     let views: BTreeMap<&str, &View> = views.iter().map(|view| (view.device.as_str(), view)).collect();
+    let mut texts = BTreeSet::new();
     for (id, entry) in conversations.iter().flat_map(|(id, es)| es.values().map(move |e| (id, e))) {
         let view = views.get(entry.device.as_str()).ok_or(format!("{} sent, who is nobody", entry.device))?;
         let sent = view.sent.get(&(Some(*id), entry.epoch, entry.n));
@@ -277,6 +281,12 @@ fn as_sent(views: &[View], conversations: &Conversations) -> Result<(), String> 
         };
         if !agrees {
             return Err(format!("{:?} of {id} is not what was sent", origin(entry)));
+        }
+        if let Some(Event::Message(message)) = &entry.event
+            && !view.restored
+            && !texts.insert(&message.data)
+        {
+            return Err(format!("{:?} of {id} stands under another number as well", origin(entry)));
         }
     }
     Ok(())

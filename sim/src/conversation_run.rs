@@ -136,6 +136,7 @@ impl ConversationRun {
                 self.settle(count);
             }
             Effect::Output { partition, mut output } => {
+                tamper::leave_out(shared, &mut output);
                 let prev = self.prev.get_mut(partition as usize).ok_or("an output for no partition")?;
                 if !shared.breaks(Mutation::NoPrev) {
                     output.prev = *prev;

@@ -70,6 +70,7 @@ impl Device {
         if from_backup {
             let Some(backup) = &self.backup else { return };
             self.store = backup.clone();
+            self.view.restored = true;
         } else if shared.breaks(Mutation::NumberNotDurable) {
             self.store = self.before.clone();
         }
@@ -93,14 +94,14 @@ impl Device {
             self.core.handle_deadline(now);
         }
         self.take_events(shared, now);
-        self.write()?;
+        self.write(shared)?;
         while let Some(action) = self.core.poll_link() {
             match action {
                 LinkAction::Connect { .. } => self.connect(shared, nodes, now, rng),
                 LinkAction::Disconnect => self.disconnect(shared, nodes, rng),
             }
         }
-        self.write()?;
+        self.write(shared)?;
         if let Some((node, key)) = self.link
             && let Some(link) = nodes.get_mut(node).and_then(|node| node.links.get_mut(&key))
         {
@@ -199,12 +200,14 @@ impl Device {
         }
     }
 
-    fn write(&mut self) -> Result<(), String> {
+    fn write(&mut self, shared: &Shared) -> Result<(), String> {
         let mut changes = Vec::new();
         while let Some(change) = self.core.poll_write() {
             changes.push(change);
         }
-        self.before = self.store.clone();
+        if shared.breaks(Mutation::NumberNotDurable) && !changes.is_empty() {
+            self.before = self.store.clone();
+        }
         self.store.commit(&changes).map_err(|e| e.to_string())?;
         self.core.handle_written();
         Ok(())

@@ -48,11 +48,30 @@ pub fn hunt(first: &Plan, count: u64) -> Hunt {
     })
 }
 
-/// The first seed that finds a defect, counted from 1; none in so many.
+/// How a defect was found.
+#[derive(Clone, Debug)]
+pub struct Detection {
+    /// The first seed that finds it, counted from 1.
+    pub seeds: u64,
+    /// What this and the next few failing seeds say.
+    pub violations: Vec<Violation>,
+}
+
+/// Looks for a defect in so many seeds, until it was found `times` times; none if it never was.
 #[must_use]
-pub fn seeds_to_detection(mutation: Mutation, count: u64) -> Option<(u64, Violation)> {
-    let (plan, violation) = hunt(&Plan::new(0, Some(mutation)), count).failure?;
-    Some((plan.seed + 1, violation))
+pub fn detect(mutation: Mutation, seeds: u64, times: usize) -> Option<Detection> {
+    let mut detection: Option<Detection> = None;
+    let mut plan = Plan::new(0, Some(mutation));
+    while let Some((failed, violation)) = hunt(&plan, seeds.saturating_sub(plan.seed)).failure {
+        plan.seed = failed.seed + 1;
+        let first = Detection { seeds: plan.seed, violations: Vec::new() };
+        let detection = detection.get_or_insert(first);
+        detection.violations.push(violation);
+        if detection.violations.len() >= times {
+            break;
+        }
+    }
+    detection
 }
 
 /// One thread's share. No seed after a failing one is begun, and every one before it is run to its end.

@@ -46,7 +46,7 @@ pub enum Mutation {
     AckOutOfOrder,
     /// A send is acknowledged when it is queued: it may never land.
     AckBeforeReport,
-    /// A number goes out before the device has stored it: a restart gives it to another text.
+    /// A number goes out before the device has stored it: a restart sends the text again under another.
     NumberNotDurable,
     /// The cursor is stored before the app has the entry: a restart skips the entry.
     CursorBeforeApp,
@@ -62,8 +62,14 @@ pub enum Mutation {
     BoundAhead,
     /// A push that does not fit leaves no mark: a last message is never heard of.
     NoMark,
-    /// A push before the sign-in is confirmed leaves no mark: it is never heard of.
-    EarlyPushForgotten,
+    /// A roster's result leaves the device's cursor out: it goes back for the device.
+    CursorLeftOut,
+    /// An output leaves out one of its users: a member misses a number.
+    OutputToFewer,
+    /// The numbers of senders are not read back from the row: a retry is judged again.
+    SendersForgotten,
+    /// A page takes the body of the number before: an entry changes.
+    PageBodyOff,
     /// A confirmed link without a session is not kicked: the device hears nothing more.
     NoKick,
     /// A control frame or sign-off that does not fit leaves the stream as it is: a sign-in is never answered, a session never ends.
@@ -76,7 +82,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every one of them.
-    pub const ALL: [Mutation; 33] = [
+    pub const ALL: [Mutation; 36] = [
         Mutation::NoPrev,
         Mutation::FailedReportIgnored,
         Mutation::RowsNoPrefix,
@@ -105,7 +111,10 @@ impl Mutation {
         Mutation::NoRoster,
         Mutation::BoundAhead,
         Mutation::NoMark,
-        Mutation::EarlyPushForgotten,
+        Mutation::CursorLeftOut,
+        Mutation::OutputToFewer,
+        Mutation::SendersForgotten,
+        Mutation::PageBodyOff,
         Mutation::NoKick,
         Mutation::NoBreak,
         Mutation::NoDeadline,
@@ -181,9 +190,10 @@ impl Mutation {
                 "the later one is dropped as behind a gap, and nobody sends it again",
             ),
             Mutation::AckBeforeReport => ("a send is acknowledged when it is queued", "it may never land"),
-            Mutation::NumberNotDurable => {
-                ("a number goes out before the device has stored it", "a restart gives it to another text")
-            }
+            Mutation::NumberNotDurable => (
+                "a number goes out before the device has stored it",
+                "a restart sends the text again under another",
+            ),
             Mutation::CursorBeforeApp => {
                 ("the cursor is stored before the app has the entry", "a restart skips the entry")
             }
@@ -204,9 +214,14 @@ impl Mutation {
             Mutation::NoMark => {
                 ("a push that does not fit leaves no mark", "a last message is never heard of")
             }
-            Mutation::EarlyPushForgotten => {
-                ("a push before the sign-in is confirmed leaves no mark", "it is never heard of")
+            Mutation::CursorLeftOut => {
+                ("a roster's result leaves the device's cursor out", "the cursor goes back for the device")
             }
+            Mutation::OutputToFewer => ("an output leaves out one of its users", "a member misses a number"),
+            Mutation::SendersForgotten => {
+                ("the numbers of senders are not read back from the row", "a retry is judged again")
+            }
+            Mutation::PageBodyOff => ("a page takes the body of the number before", "an entry changes"),
             Mutation::NoKick => {
                 ("a confirmed link without a session is not kicked", "the device hears nothing more")
             }

@@ -357,7 +357,6 @@ impl Node {
         match down {
             Down::Open(_) => {}
             Down::Result(result) => session.on_result(&self.rules, now(shared), result, &mut out),
-            Down::Push(_) if !session.is_live() && shared.breaks(Mutation::EarlyPushForgotten) => {}
             Down::Push(push) => session.on_push(push.last, &push.frame, room, &mut out),
             Down::Hint(hint) => session.on_hint(hint.head, room, &mut out),
             Down::Kick(kick) => session.on_kick(kick, &mut out),

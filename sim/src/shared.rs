@@ -115,7 +115,8 @@ impl Shared {
                 row.inline
             } else {
                 let id = ConversationId::from_slice(&row.conversation).map_err(|e| e.to_string())?;
-                let Some(history) = self.store.history.get(&(id, row.no)) else { break };
+                let off = u64::from(self.breaks(Mutation::PageBodyOff) && row.no > 1);
+                let Some(history) = self.store.history.get(&(id, row.no - off)) else { break };
                 history.entry.clone()
             };
             let entry = v1::Entry::decode(body).map_err(|e| e.to_string())?;

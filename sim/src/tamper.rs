@@ -65,10 +65,22 @@ pub(crate) fn rechain(shared: &Shared, state: bytes::Bytes, record: &mut v1::Tim
     }
 }
 
-/// A conversation's row as it is read; without its blocks where they are forgotten.
+/// Leaves out the last user of an output.
+pub(crate) fn leave_out(shared: &Shared, output: &mut v1::Output) {
+    for delivery in output.deliveries.iter_mut().filter(|_| shared.breaks(Mutation::OutputToFewer)) {
+        if delivery.users.len() > 1 {
+            delivery.users.pop();
+        }
+    }
+}
+
+/// A conversation's row as it is read; without its blocks, or senders, where they are forgotten.
 #[must_use]
 pub(crate) fn read(shared: &Shared, id: &ConversationId) -> Option<ConversationRow> {
     let mut row = shared.store.conversations.get(id)?.clone();
+    if shared.breaks(Mutation::SendersForgotten) {
+        row.senders.clear();
+    }
     if shared.breaks(Mutation::BlockForgotten)
         && let Ok(mut head) = v1::ConversationHead::decode(row.head.clone())
     {

@@ -327,7 +327,10 @@ impl TimelineRun {
                 let kick = v1::LinkKick { link: Some(link(&fence)), code: close.number(), reason };
                 (fence, v1::down::Down::Kick(kick))
             }
-            RosterAction::Result(grant) => {
+            RosterAction::Result(mut grant) => {
+                if shared.breaks(Mutation::CursorLeftOut) {
+                    grant.cursor = 0;
+                }
                 let down = v1::down::Down::Result(result(&grant));
                 (grant.fence, down)
             }

@@ -20,7 +20,7 @@ fn no_seed_finds_a_violation_and_every_fault_happens() {
 #[test]
 fn every_defect_is_found() {
     for mutation in Mutation::ALL {
-        assert!(hunt::seeds_to_detection(mutation, 3_000).is_some(), "{mutation:?} was not found");
+        assert!(hunt::detect(mutation, 3_000, 1).is_some(), "{mutation:?} was not found");
     }
 }
 
