@@ -1,6 +1,7 @@
 //! The project's own commands. `cargo xtask help` lists them.
 
 mod backends;
+mod campaign;
 mod ci;
 mod layers;
 mod sim;
@@ -39,6 +40,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Faults on real processes under load, judged from what the devices kept (nftables, strace and root needed).
+    Campaign(campaign::Args),
     /// What no compiler checks: layers, file heads, names in documents, codes in tables.
     Tidy,
     /// A real Kafka and a real Cassandra on this machine, from their Maven jars (JDK 17 and Maven needed).
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Ci => ci::run(),
         Command::Test { no_backends, args } => test::run(!no_backends, &args),
         Command::Sim { args } => sim::run(&args),
+        Command::Campaign(args) => campaign::run(&args),
         Command::Tidy => tidy::run(),
         Command::Backends(args) => backends::run(&args),
     };

@@ -160,6 +160,15 @@ impl Cluster {
         ]
     }
 
+    /// The arguments of this program for one of the commands here.
+    pub(crate) fn arguments(&self, command: &str) -> Vec<String> {
+        let dir = self.dir.display().to_string();
+        let counts = [("--brokers", self.brokers), ("--nodes", self.nodes)];
+        let ports = [("--kafka-port", self.kafka_port), ("--cql-port", self.cql_port)];
+        let numbers = counts.into_iter().chain(ports).flat_map(|(flag, n)| [flag.to_owned(), n.to_string()]);
+        ["backends".into(), command.to_owned(), "--dir".into(), dir].into_iter().chain(numbers).collect()
+    }
+
     fn status(&self) -> Result<()> {
         let brokers = (1..=self.brokers).map(|i| format!("broker-{i}"));
         let nodes = (1..=self.nodes).map(|i| format!("node-{i}"));
