@@ -1,6 +1,6 @@
 //! Accepting links: a budget for each turn, a cap for each address, and a pause where descriptors end.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Shutdown};
 
 use mio::net::TcpStream;
@@ -17,6 +17,8 @@ use crate::table::{Guest, Link};
 const BUDGET: usize = 256;
 /// How long no link is accepted after descriptors or memory ran out, in ms.
 const PAUSE_MS: u64 = 100;
+/// How long the log does not say so again, in ms.
+const SAID_AGAIN_MS: u64 = 10_000;
 
 impl Reactor {
     pub(super) fn accept(&mut self) {
@@ -50,12 +52,18 @@ impl Reactor {
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.acceptable = false,
             // Of the one link that was to be accepted.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-            Err(error) => {
-                tracing::warn!(%error, "no link is accepted for a moment");
-                self.parts.metrics.accept("paused");
-                self.accept_ms = self.now.ms + PAUSE_MS;
-            }
+            Err(error) => self.pause(&error),
         }
+    }
+
+    /// Nothing is accepted for a moment. Said once in a while: it may go on for long.
+    fn pause(&mut self, error: &io::Error) {
+        if self.now.ms >= self.accept_said_ms {
+            tracing::warn!(%error, "no link is accepted for a moment, and perhaps the next ones");
+            self.accept_said_ms = self.now.ms + SAID_AGAIN_MS;
+        }
+        self.parts.metrics.accept("paused");
+        self.accept_ms = self.now.ms + PAUSE_MS;
     }
 
     fn admit(&mut self, mut stream: TcpStream, address: IpAddr) {

@@ -75,6 +75,8 @@ pub(crate) struct Reactor {
     acceptable: bool,
     /// No accept before this, because there were no descriptors, in ms.
     accept_ms: u64,
+    /// Nothing is logged about that before this, in ms.
+    accept_said_ms: u64,
     now: Now,
 
     table: Table,
@@ -150,6 +152,7 @@ impl Reactor {
             listener: Some(listener),
             acceptable: false,
             accept_ms: 0,
+            accept_said_ms: 0,
             now,
             table: Table::new(config.links_max.div_ceil(reactors)),
             wheel: Wheel::new(now.ms),
