@@ -237,14 +237,17 @@ fn blocks(timelines: &Timelines) -> Result<(), String> {
     Ok(())
 }
 
+/// User, device, epoch, n.
+type Origin<'a> = (&'a str, &'a str, u64, u64);
+
 /// Who sent an entry, and under which number.
-fn origin(entry: &v1::Entry) -> (&str, &str, u64, u64) {
+fn origin(entry: &v1::Entry) -> Origin<'_> {
     (&entry.sender, &entry.device, entry.epoch, entry.n)
 }
 
 /// Every acknowledged send stands exactly once: as a numbered entry, or as an entry of its sender alone.
 fn exactly_once(views: &[View], conversations: &Conversations, timelines: &Timelines) -> Result<(), String> {
-    let mut standing: BTreeMap<(&[u8], (&str, &str, u64, u64)), usize> = BTreeMap::new();
+    let mut standing: BTreeMap<(&[u8], Origin<'_>), usize> = BTreeMap::new();
     let numbered = conversations.values().flat_map(BTreeMap::values);
     let alone = timelines.values().flatten().filter(|entry| entry.no == 0);
     for entry in numbered.chain(alone) {
