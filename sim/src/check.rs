@@ -49,11 +49,11 @@ pub fn all(views: &[View], store: &Store) -> Result<(), Violation> {
     let timelines = timelines(views)?;
     let conversations = one_order(&timelines).map_err(|words| Oracle::OneOrder.says(words))?;
     sender_order(&conversations).map_err(|words| Oracle::SenderOrder.says(words))?;
+    stored_as_shown(&timelines, store).map_err(|words| Oracle::Stored.says(words))?;
     exactly_once(views, &conversations, &timelines).map_err(|words| Oracle::ExactlyOnce.says(words))?;
     as_sent(views, &conversations).map_err(|words| Oracle::AsSent.says(words))?;
     received_by_members(&conversations, &timelines).map_err(|words| Oracle::Members.says(words))?;
-    blocks(&timelines).map_err(|words| Oracle::Blocks.says(words))?;
-    stored_as_shown(&timelines, store).map_err(|words| Oracle::Stored.says(words))
+    blocks(&timelines).map_err(|words| Oracle::Blocks.says(words))
 }
 
 type Timelines = BTreeMap<String, Vec<v1::Entry>>;
@@ -237,7 +237,7 @@ fn blocks(timelines: &Timelines) -> Result<(), String> {
     Ok(())
 }
 
-/// User, device, epoch and n of a send.
+/// User, device, epoch, n.
 type Origin<'a> = (&'a str, &'a str, u64, u64);
 
 /// Who sent an entry, and under which number.

@@ -154,6 +154,13 @@ impl Device {
         self.core.is_live() && self.core.unacked() == 0 && self.core.cursor() >= self.core.known()
     }
 
+    /// Whether no frame is on its way to it or from it.
+    #[must_use]
+    pub fn is_quiet(&self, nodes: &[Node]) -> bool {
+        let link = self.link.and_then(|(node, key)| nodes.get(node)?.links.get(&key));
+        link.is_some_and(|link| link.up.is_empty() && link.down.is_empty())
+    }
+
     /// For a failure's words.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -136,9 +136,12 @@ impl World {
         Ok(())
     }
 
+    /// Whether nothing is left to do, and nothing is on its way.
     fn is_settled(&self) -> bool {
+        let streams = || self.timelines.iter().flat_map(|run| &run.streams);
         self.nodes.iter().all(Node::is_idle)
-            && self.devices.iter().all(Device::is_settled)
+            && self.devices.iter().all(|device| device.is_settled() && device.is_quiet(&self.nodes))
+            && streams().all(|stream| stream.down.is_empty() && stream.up.is_empty())
             && self.conversations.iter().all(|run| run.is_read(&self.shared))
             && self.timelines.iter().all(|run| run.is_read(&self.shared))
     }

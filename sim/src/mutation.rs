@@ -66,8 +66,8 @@ pub enum Mutation {
     CursorLeftOut,
     /// An output leaves out one of its users: a member misses a number.
     OutputToFewer,
-    /// The numbers of senders are not read back from the row: a retry is judged again.
-    SendersForgotten,
+    /// The numbers of senders are read back one behind: a retry is judged again.
+    SendersBehind,
     /// A page takes the body of the number before: an entry changes.
     PageBodyOff,
     /// A confirmed link without a session is not kicked: the device hears nothing more.
@@ -113,7 +113,7 @@ impl Mutation {
         Mutation::NoMark,
         Mutation::CursorLeftOut,
         Mutation::OutputToFewer,
-        Mutation::SendersForgotten,
+        Mutation::SendersBehind,
         Mutation::PageBodyOff,
         Mutation::NoKick,
         Mutation::NoBreak,
@@ -218,8 +218,8 @@ impl Mutation {
                 ("a roster's result leaves the device's cursor out", "the cursor goes back for the device")
             }
             Mutation::OutputToFewer => ("an output leaves out one of its users", "a member misses a number"),
-            Mutation::SendersForgotten => {
-                ("the numbers of senders are not read back from the row", "a retry is judged again")
+            Mutation::SendersBehind => {
+                ("the numbers of senders are read back one behind", "a retry is judged again")
             }
             Mutation::PageBodyOff => ("a page takes the body of the number before", "an entry changes"),
             Mutation::NoKick => {

@@ -74,12 +74,14 @@ pub(crate) fn leave_out(shared: &Shared, output: &mut v1::Output) {
     }
 }
 
-/// A conversation's row as it is read; without its blocks, or senders, where they are forgotten.
+/// A conversation's row as it is read; without its blocks, or behind, where that is the defect.
 #[must_use]
 pub(crate) fn read(shared: &Shared, id: &ConversationId) -> Option<ConversationRow> {
     let mut row = shared.store.conversations.get(id)?.clone();
-    if shared.breaks(Mutation::SendersForgotten) {
-        row.senders.clear();
+    for (_, bytes) in row.senders.iter_mut().filter(|_| shared.breaks(Mutation::SendersBehind)) {
+        if let Ok(number) = v1::SenderRow::decode(bytes.clone()) {
+            *bytes = v1::SenderRow { n: number.n.saturating_sub(1), ..number }.encode_to_vec().into();
+        }
     }
     if shared.breaks(Mutation::BlockForgotten)
         && let Ok(mut head) = v1::ConversationHead::decode(row.head.clone())

@@ -8,6 +8,9 @@ use anyhow::{Context, Result, bail};
 use crate::backends::{self, Cluster};
 use crate::tools::{cargo, is_ci};
 
+/// Seeds of the simulation in a run of everything; a run of `sim` alone has fewer.
+const SIM_SEEDS: &str = "5000";
+
 /// What the runs of a test command add up to.
 #[derive(Default, Debug, PartialEq, Eq)]
 struct Sum {
@@ -81,6 +84,9 @@ fn run_tests(cluster: Option<&Cluster>, args: &[String]) -> Result<(Sum, bool)> 
     if let (true, Some(built)) = (args.is_empty(), std::env::current_exe()?.parent()) {
         // What is built for their own tests; building them alone, with other features, would take minutes.
         command.env("GODWIT_BIN", built.join("godwit")).env("LOADTEST_BIN", built.join("loadtest"));
+    }
+    if args.is_empty() {
+        command.env("SIM_SEEDS", SIM_SEEDS);
     }
     match cluster {
         Some(cluster) => drop(command.envs(cluster.env())),
