@@ -74,7 +74,7 @@ fn failed(plan: &Plan) {
 }
 
 fn table(seeds: u64) -> ExitCode {
-    /// Failing seeds of each that are asked which oracle they failed before.
+    /// Failing seeds of each that are asked which oracle spoke first.
     const TIMES: usize = 1;
     let (mut all, mut silent) = (true, Oracle::ALL.to_vec());
     println!("| mutation | defect | what it breaks | seeds to detection | oracles |\n|---|---|---|---|---|");
