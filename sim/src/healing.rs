@@ -29,7 +29,7 @@ impl World {
                 self.dead.clear();
             }
         }
-        let stays = self.rng.random_bool(0.5);
+        let stays = self.rng.random_bool(0.8);
         self.replace_runs(stays)?;
         for turn in 0..TURNS_MAX {
             self.calm_turn()?;

@@ -249,7 +249,7 @@ impl TimelineRun {
         if !self.is_active() {
             return;
         }
-        let fits = !shared.faults.happens(Fault::RefusedControl, rng, 0.1);
+        let fits = !shared.faults.happens(Fault::RefusedControl, rng, 0.25);
         let Some(stream) = self.stream(fence) else { return };
         if fits {
             stream.down.push_back(v1::Down { down: Some(down) });

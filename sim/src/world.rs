@@ -146,9 +146,14 @@ impl World {
             self.calm_turn()?;
         }
         self.shared.faults.set(true);
+        // Then the last push of many users has nothing after it that would tell of its loss.
+        let silent_from = self.rng.random_range(steps / 4..=steps);
         let snapshot_at = self.rng.random_range(0..steps.max(1));
         for step in 0..steps {
             self.shared.faults.at(step);
+            if step == silent_from {
+                self.sends_a_turn = 0;
+            }
             if step == snapshot_at {
                 self.shared.snapshot = Some(self.shared.store.clone());
             }

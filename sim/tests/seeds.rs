@@ -1,12 +1,12 @@
 //! Some seeds without a violation; every deliberate defect found; failures that replay and shrink.
-//! `SIM_SEEDS` says how many seeds (1,500 by default); `cargo xtask sim` runs as many as it is told.
+//! `SIM_SEEDS` says how many seeds (1,000 by default); `cargo xtask sim` runs as many as it is told.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use sim::{Fault, Mutation, Plan, hunt, shrink, world};
 
 #[test]
 fn no_seed_finds_a_violation_and_every_fault_happens() {
-    let seeds = std::env::var("SIM_SEEDS").map_or(1_500, |text| text.parse().unwrap());
+    let seeds = std::env::var("SIM_SEEDS").map_or(1_000, |text| text.parse().unwrap());
     let hunt = hunt::hunt(&Plan::new(0, None), seeds);
     let failure = hunt.failure.map(|(plan, violation)| format!("{violation}\nreplay: {plan}"));
     assert_eq!(failure, None);
