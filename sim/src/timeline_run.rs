@@ -353,7 +353,9 @@ impl TimelineRun {
             let fault = proto::Fault::new(proto::Code::StaleRead, "above the head");
             v1::sync_answer::Result::Error(fault.to_error(None))
         } else {
-            let entries = shared.entries(&user, ask.after, ask.limit.max(1) as usize)?;
+            // Not beyond the head: a later owner may have stored more, and the next answer would go back.
+            let limit = u64::from(ask.limit.max(1)).min(head - ask.after);
+            let entries = shared.entries(&user, ask.after, usize::try_from(limit).unwrap_or(usize::MAX))?;
             let page = v1::SyncPage { entries, head, first, truncated: false };
             v1::sync_answer::Result::Page(page.encode_to_vec().into())
         };
