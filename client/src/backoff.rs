@@ -14,9 +14,10 @@ impl Backoff {
         Self { base_ms, max_ms }
     }
 
-    /// How long to wait after so many failures in a row, at least `least_ms`.
+    /// How long to wait after so many failures in a row, at least `least_ms`; all that were asked to wait so long
+    /// come spread over as long again.
     pub(crate) fn pause_ms(self, failures: u32, least_ms: u64, dice: &mut Dice) -> u64 {
-        let ceiling = self.base_ms.saturating_mul(1 << failures.min(20)).min(self.max_ms);
+        let ceiling = self.base_ms.saturating_mul(1 << failures.min(20)).min(self.max_ms).max(least_ms);
         least_ms.saturating_add(dice.below(ceiling + 1))
     }
 }
@@ -54,6 +55,8 @@ mod tests {
             assert!(pauses.iter().all(|p| *p <= ceiling), "{failures}");
             assert!(pauses.iter().any(|p| *p < ceiling / 10) && pauses.iter().any(|p| *p > ceiling * 9 / 10));
         }
-        assert!(backoff.pause_ms(0, 2_000, &mut dice) >= 2_000, "what the server asks for is waited out");
+        let asked: Vec<u64> = (0..500).map(|_| backoff.pause_ms(0, 2_000, &mut dice)).collect();
+        assert!(asked.iter().all(|p| (2_000..=4_000).contains(p)), "what the server asks for is waited out");
+        assert!(asked.iter().any(|p| *p > 3_800), "and not by all for equally long");
     }
 }

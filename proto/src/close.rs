@@ -69,6 +69,14 @@ closes! {
     UnauthenticatedBudget = 3508, "unauthenticated budget";
 }
 
+impl Close {
+    /// How long a device waits at least before it connects again, in milliseconds.
+    #[must_use]
+    pub fn after_ms(self) -> u32 {
+        if self == Self::Overloaded { 5_000 } else { 0 }
+    }
+}
+
 /// Whether a device that was closed with this number connects again by itself.
 #[must_use]
 pub fn reconnects(number: u32) -> bool {

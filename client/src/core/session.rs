@@ -12,8 +12,9 @@ use crate::store::Change;
 /// The protocol revision that this speaks.
 const PROTOCOL: u32 = 1;
 const CLIENT: &str = concat!("godwit-rust/", env!("CARGO_PKG_VERSION"));
-/// Between links.
-const RECONNECT: Backoff = Backoff::new(500, 60_000);
+/// Between links. A server that has no room asks for more; without being asked, everybody is back within half a
+/// minute of the end of an outage.
+const RECONNECT: Backoff = Backoff::new(500, 20_000);
 /// Between a refusal and the same send again.
 const RESEND: Backoff = Backoff::new(100, 10_000);
 /// A link that was signed in for this long ends a row of failures.

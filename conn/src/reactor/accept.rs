@@ -121,7 +121,7 @@ impl Reactor {
 
 /// Says why, as far as the socket takes it at once.
 fn turn_away(stream: &mut TcpStream, close: Close) {
-    let kick = v1::Kick { code: close.number(), reason: close.name().into(), after_ms: 0 };
+    let kick = v1::Kick { code: close.number(), reason: close.name().into(), after_ms: close.after_ms() };
     let frame = v1::ServerFrame { reply_to: 0, frame: Some(server_frame::Frame::Kick(kick)) };
     let _ = stream.write(&frame::to_bytes(&frame));
     let _ = stream.shutdown(Shutdown::Write);

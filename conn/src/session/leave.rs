@@ -59,7 +59,7 @@ impl Session {
     }
 
     fn say_goodbye(&mut self, code: u32, reason: &str, close: Close, out: &mut Vec<Action>) {
-        let kick = v1::Kick { code, reason: reason.into(), after_ms: 0 };
+        let kick = v1::Kick { code, reason: reason.into(), after_ms: close.after_ms() };
         out.push(write(0, server_frame::Frame::Kick(kick)));
         out.push(Action::Close(close));
         self.state = State::Closing;
