@@ -83,7 +83,11 @@ impl Device {
         let retry_in_ms = match again {
             Again::Never => None,
             Again::Now => Some(0),
-            Again::Pause { least_ms } => Some(RECONNECT.pause_ms(self.failures, least_ms, &mut self.dice)),
+            Again::Pause { least_ms } => {
+                // All that were asked to wait so long come spread over as long again.
+                let spread = self.dice.below(least_ms + 1);
+                Some(RECONNECT.pause_ms(self.failures, least_ms, &mut self.dice).max(least_ms + spread))
+            }
         };
         self.failures = self.failures.saturating_add(u32::from(!matches!(again, Again::Now)));
         self.link = Link::Down { retry_at: retry_in_ms.map(|ms| now.after(ms)) };
