@@ -7,6 +7,7 @@
 //! | confirmed | in the index alone | kick, and append its end: the index outlived the row |
 //! | unconfirmed | no | nothing: its start is still on its way (and the node gives up by itself) |
 //! | unconfirmed | yes | result |
+//! | unconfirmed | in a later owner's row alone | nothing: that owner says so |
 //! | confirmed, behind | yes | hint |
 //! | no, and below its reactor's bound | yes | append its end |
 //! | an older incarnation's | yes | append one `NodeDown` for all of them |
@@ -90,6 +91,9 @@ impl TimelineStage {
         if !link.confirmed {
             let holder = self.nodes.get(node, incarnation, at.reactor, at.link);
             let grant = holder.and_then(|holder| row.grant(user, &holder.device, &self.nodes));
+            // A row that a later owner wrote tells of sign-ins that this run has not read. Confirmed by it, such a link
+            // would be kicked by an owner between the two, which has read no further but is obeyed.
+            let grant = grant.filter(|grant| grant.epoch <= self.tick.0);
             return Ok(grant.map(RosterAction::Result));
         }
         Ok((link.told < row.head).then_some(RosterAction::Hint { fence, head: row.head }))

@@ -469,6 +469,23 @@ fn a_roster_is_compared_with_the_sessions() {
 }
 
 #[test]
+fn a_session_that_only_a_later_owner_has_read_is_not_confirmed() {
+    let mut later = World::new();
+    later.step(&start("ann", "d", "", &at("n", 2, 1)));
+    later.flush();
+    // This run has read nothing yet, and finds in the tables what the later owner wrote.
+    let mut stage = TimelineStage::new(2, MESSAGES, None, later.store.live()).unwrap();
+    stage.load(user("ann"), later.store.users.get(&user("ann")).cloned()).unwrap();
+    let mut actions = Vec::new();
+    for confirmed in [false, true] {
+        let links = vec![link(1, confirmed, 0)];
+        let roster = CompleteRoster { incarnation: 2, links, bounds: vec![9] };
+        stage.compare("n", &roster, &mut actions).unwrap();
+    }
+    assert_eq!(actions, []);
+}
+
+#[test]
 fn older_incarnations_end_by_one_record_and_dead_ones_are_kicked() {
     let mut world = World::new();
     world.step(&start("ann", "d", "", &at("n", 2, 1)));
