@@ -29,6 +29,7 @@ pub struct Server {
     name: String,
     dir: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Process,
     ports: Ports,
 }
@@ -41,10 +42,24 @@ impl Server {
     /// It ends, or is not ready in time; its log is printed.
     #[must_use]
     pub fn start(dir: &Path, name: &str, arguments: &[&str]) -> Self {
-        let process = Process::new(spawn(dir, name, arguments, &Ports::default()));
+        Self::start_with(dir, name, arguments, Vec::new())
+    }
+
+    /// As [`Server::start`], with further variables in its environment.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_with(
+        dir: &Path,
+        name: &str,
+        arguments: &[&str],
+        environment: Vec<(String, String)>,
+    ) -> Self {
+        let process = Process::new(spawn(dir, name, arguments, &environment, &Ports::default()));
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut server =
-            Self { name: name.into(), dir: dir.into(), arguments, process, ports: Ports::default() };
+        let (name, dir, ports) = (name.into(), dir.into(), Ports::default());
+        let mut server = Self { name, dir, arguments, environment, process, ports };
         server.wait_ready();
         server
     }
@@ -66,7 +81,8 @@ impl Server {
     pub fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "{} still runs", self.name);
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        self.process = Process::new(spawn(&self.dir, &self.name, &arguments, &self.ports));
+        let child = spawn(&self.dir, &self.name, &arguments, &self.environment, &self.ports);
+        self.process = Process::new(child);
     }
 
     /// Kills it as a power cut would.
@@ -165,7 +181,13 @@ fn ports_file(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.ports"))
 }
 
-fn spawn(dir: &Path, name: &str, arguments: &[&str], ports: &Ports) -> std::process::Child {
+fn spawn(
+    dir: &Path,
+    name: &str,
+    arguments: &[&str],
+    environment: &[(String, String)],
+    ports: &Ports,
+) -> std::process::Child {
     fs::create_dir_all(dir).unwrap();
     let file = ports_file(dir, name);
     let _ = fs::remove_file(&file);
@@ -183,6 +205,7 @@ fn spawn(dir: &Path, name: &str, arguments: &[&str], ports: &Ports) -> std::proc
     }
     // Outside the repository's directory, so that no settings file or key of its developer is found.
     command.args(arguments).current_dir(dir).env_remove("RUST_LOG");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 

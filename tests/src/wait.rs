@@ -10,13 +10,18 @@ const POLL: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// There is none within the time; `what` says what was waited for.
-pub fn within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn within<T>(deadline: Duration, what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    asked_for(deadline, ask).unwrap_or_else(|| panic!("not within {deadline:?}: {what}"))
+}
+
+/// Asks until there is an answer, or the time is over.
+pub(crate) fn asked_for<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {
-        if let Some(answer) = ask() {
+        let answer = ask();
+        if answer.is_some() || Instant::now() >= end {
             return answer;
         }
-        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
         std::thread::sleep(POLL);
     }
 }

@@ -37,14 +37,42 @@ pub(crate) struct Args {
     more: Vec<String>,
 }
 
-/// Builds what is needed, brings back ends up, and runs it. Fails where a promise was broken.
+/// Set in the part that has a network of its own.
+const INSIDE: &str = "GODWIT_CAMPAIGN_INSIDE";
+
+/// Builds what is needed, brings back ends up, and runs it, in a network of its own. Fails where a promise was
+/// broken.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    for (program, arg) in [("nft", "--version"), ("strace", "--version"), ("prlimit", "--version")] {
+    if std::env::var_os(INSIDE).is_some() {
+        return inside(args);
+    }
+    for (program, arg) in [
+        ("nft", "--version"),
+        ("strace", "--version"),
+        ("prlimit", "--version"),
+        ("unshare", "--version"),
+        ("ip", "-V"),
+    ] {
         if !answers(program, arg) {
             bail!("a campaign needs {program}, and the rights of root");
         }
     }
     spawn(cargo().args(["build", "--release", "--bins", "-p", "godwit", "-p", "loadtest", "-p", "tests"]))?;
+    if args.backend == Backend::Cluster {
+        let missing = backends::missing();
+        if !missing.is_empty() {
+            bail!("needed and not found: {}", missing.join(", "));
+        }
+        // What has to be fetched is fetched while there is a network.
+        backends::fetch()?;
+    }
+    // Rules and mounts end with it, however it ends.
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "sh", "-c", r#"ip link set lo up && exec "$0" "$@""#]);
+    spawn(command.arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(INSIDE, "1"))
+}
+
+fn inside(args: &Args) -> Result<()> {
     let built = root().join("target/release");
     let mut command = Command::new(built.join("campaign"));
     command.env("GODWIT_BIN", built.join("godwit")).env("LOADTEST_BIN", built.join("loadtest"));
@@ -55,19 +83,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.backend == Backend::Embedded {
         return spawn(&mut command);
     }
-    let missing = backends::missing();
-    if !missing.is_empty() {
-        bail!("needed and not found: {}", missing.join(", "));
-    }
     let cluster = Cluster::for_tests()?;
     cluster.down()?;
     cluster.wipe()?;
     cluster.up()?;
-    command
-        .args(["--backend", "cluster", "--up"])
-        .arg(std::env::current_exe()?)
-        .args(cluster.arguments("up"));
-    let outcome = spawn(command.envs(cluster.env()));
+    let outcome = spawn(command.args(["--backend", "cluster"]).envs(cluster.env()?));
     cluster.down()?;
     outcome
 }

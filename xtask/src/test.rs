@@ -1,12 +1,12 @@
 //! `test`: back ends up, every test, back ends down, one closing line.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::backends::{self, Cluster};
-use crate::tools::{cargo, is_ci};
+use crate::tools::{cargo, is_ci, root};
 
 /// Seeds of the simulation in a run of everything; a run of `sim` alone has fewer.
 const SIM_SEEDS: &str = "5000";
@@ -74,6 +74,13 @@ fn backends_for_tests() -> Result<Option<Cluster>> {
     Ok(None)
 }
 
+/// Whose turn it is with the campaign, and its seed: another one with every commit.
+fn turn() -> String {
+    let count = Command::new("git").args(["rev-list", "--count", "HEAD"]).current_dir(root()).output();
+    let count = count.ok().and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    count.trim().parse::<u64>().unwrap_or(0).to_string()
+}
+
 fn run_tests(cluster: Option<&Cluster>, args: &[String]) -> Result<(Sum, bool)> {
     let mut command = cargo();
     command.args(["test", "--no-fail-fast"]);
@@ -86,10 +93,10 @@ fn run_tests(cluster: Option<&Cluster>, args: &[String]) -> Result<(Sum, bool)> 
         command.env("GODWIT_BIN", built.join("godwit")).env("LOADTEST_BIN", built.join("loadtest"));
     }
     if args.is_empty() {
-        command.env("SIM_SEEDS", SIM_SEEDS);
+        command.env("SIM_SEEDS", SIM_SEEDS).env("GODWIT_CAMPAIGN_TURN", turn());
     }
     match cluster {
-        Some(cluster) => drop(command.envs(cluster.env())),
+        Some(cluster) => drop(command.envs(cluster.env()?)),
         // Tests that find no back end fail in CI, and say that they are left out elsewhere.
         None => drop(command.env_remove("GODWIT_TEST_KAFKA").env_remove("GODWIT_TEST_CQL")),
     }

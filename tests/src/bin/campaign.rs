@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use tests::{Backends, Campaign, Storage};
+use tests::{Campaign, Storage};
 
 /// A promise was broken.
 const VIOLATION: u8 = 20;
@@ -44,9 +44,6 @@ struct Args {
     /// Where everything is kept; emptied first.
     #[arg(long)]
     dir: PathBuf,
-    /// Brings back ends that died up again, as one command with its arguments.
-    #[arg(long, num_args = 1.., allow_hyphen_values = true)]
-    up: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -57,9 +54,7 @@ fn main() -> ExitCode {
     let (storage, links, rate) = match args.backend {
         Backend::Embedded => (Storage::Embedded, 2_000, 1_000),
         Backend::Cluster => {
-            let backends = Backends::find("a campaign on a cluster").expect("back ends are given");
-            let pids = std::env::var_os("GODWIT_TEST_BACKENDS_DIR").expect("GODWIT_TEST_BACKENDS_DIR is set");
-            (Storage::Cluster { backends, dir: pids.into(), up: args.up }, 200, 150)
+            (Storage::cluster("a campaign on a cluster").expect("back ends are given"), 200, 150)
         }
     };
     let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));

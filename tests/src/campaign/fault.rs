@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::stage::Storage;
+use super::Storage;
+use super::step::Step;
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +14,12 @@ pub(super) enum Fault {
     KillTwice,
     /// A process stands still (SIGSTOP), and goes on.
     Stop,
+    /// A process is killed at a step, and started again.
+    KillAt(Step),
+    /// A process stands still at a step, and goes on.
+    StopAt(Step),
+    /// The clock of a process goes wrong by up to an hour, and right again.
+    ClockShift,
     /// A process drains (SIGTERM) and is started again.
     Drain,
     /// What comes in at a port of a process is dropped.
@@ -59,6 +66,7 @@ impl Fault {
             F::Kill,
             F::KillTwice,
             F::Stop,
+            F::ClockShift,
             F::Drain,
             F::DropIn,
             F::DropOut,
@@ -75,15 +83,17 @@ impl Fault {
                 &[F::BrokerKill, F::BrokerStop, F::NodeKill, F::NodeStop, F::BrokerCut, F::NodeCut]
             }
         };
-        both.into_iter().chain(more.iter().copied()).collect()
+        let steps = Step::all(storage).iter().flat_map(|step| [F::KillAt(*step), F::StopAt(*step)]);
+        both.into_iter().chain(more.iter().copied()).chain(steps).collect()
     }
 
     /// How long it lasts, in milliseconds. Some of each are longer than those wait who would notice.
     pub(super) fn lasts_ms(self) -> Range<u64> {
         match self {
-            Self::Kill | Self::KillTwice | Self::Drain | Self::SyncFails => 0..1_000,
-            Self::Stop | Self::BrokerStop | Self::NodeStop => 100..10_000,
+            Self::Kill | Self::KillTwice | Self::KillAt(_) | Self::Drain | Self::SyncFails => 0..1_000,
+            Self::Stop | Self::StopAt(_) | Self::BrokerStop | Self::NodeStop => 100..10_000,
             Self::BrokerKill | Self::NodeKill | Self::BrokerCut | Self::NodeCut => 1_000..10_000,
+            Self::ClockShift => 2_000..8_000,
             _ => 200..3_000,
         }
     }

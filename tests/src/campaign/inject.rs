@@ -11,12 +11,15 @@ use rand::rngs::SmallRng;
 use super::fault::Fault;
 use super::net::{Cut, Rules};
 use super::stage::{Stage, ended};
+use super::step::threads;
 use super::trace::Injection;
 
 /// What `godwit serve` ends with where an fsync failed.
 const SYNC_FAILED: i32 = 6;
 /// How long a process lives that is killed while it starts, at most.
 const STARTING_MS: u64 = 300;
+/// How far a clock goes wrong at most, in seconds.
+const HOUR: i64 = 3_600;
 
 impl Stage {
     /// Lets a fault happen for its time. What happened, in words.
@@ -24,13 +27,39 @@ impl Stage {
         let any = rng.random_range(0..self.servers.len());
         let conns = self.conns();
         let conn = conns[rng.random_range(0..conns.len())];
-        let back_end = rng.random_range(0..3_usize);
-        let whom = match fault {
-            Fault::Kill | Fault::KillTwice | Fault::Stop | Fault::Drain => any,
-            _ => conn,
-        };
         match fault {
-            Fault::Kill => self.kill(whom, lasts),
+            Fault::KillAt(step) => {
+                let whom = self.passes(step, rng);
+                format!("server {whom}, {}", self.kill_at(whom, step, rng))
+            }
+            Fault::StopAt(step) => {
+                let whom = self.passes(step, rng);
+                let reached = self.stop_at(whom, step, lasts, rng);
+                format!("server {whom}, {reached}, {} ms", lasts.as_millis())
+            }
+            Fault::Kill | Fault::KillTwice | Fault::Stop | Fault::Drain | Fault::ClockShift => {
+                self.suffer_process(fault, any, lasts, rng);
+                format!("server {any}, {} ms", lasts.as_millis())
+            }
+            Fault::BrokerKill | Fault::BrokerStop | Fault::BrokerCut => {
+                let which = rng.random_range(0..3_usize);
+                self.suffer_broker(fault, which, lasts);
+                format!("broker {}, {} ms", which + 1, lasts.as_millis())
+            }
+            Fault::NodeKill | Fault::NodeStop | Fault::NodeCut => {
+                let which = rng.random_range(0..3_usize);
+                self.suffer_node(fault, which, lasts);
+                format!("node {}, {} ms", which + 1, lasts.as_millis())
+            }
+            _ => {
+                self.suffer_links(fault, conn, lasts);
+                format!("server {conn}, {} ms", lasts.as_millis())
+            }
+        }
+    }
+
+    fn suffer_process(&mut self, fault: Fault, whom: usize, lasts: Duration, rng: &mut SmallRng) {
+        match fault {
             Fault::KillTwice => {
                 self.kill_starting(whom, Duration::from_millis(rng.random_range(0..STARTING_MS)));
                 self.servers[whom].restart();
@@ -44,10 +73,20 @@ impl Stage {
                 assert_eq!(self.servers[whom].terminate().code(), Some(0), "a drain ends well");
                 self.servers[whom].restart();
             }
+            Fault::ClockShift => {
+                self.clocks[whom].shift(rng.random_range(-HOUR..=HOUR));
+                sleep(lasts);
+                self.clocks[whom].shift(0);
+            }
+            _ => self.kill(whom, lasts),
+        }
+    }
+
+    fn suffer_links(&mut self, fault: Fault, conn: usize, lasts: Duration) {
+        match fault {
             Fault::DropIn => cut(self.servers[conn].address(), Cut::In, lasts),
             Fault::DropOut => cut(self.servers[conn].address(), Cut::Out, lasts),
             Fault::DropBoth => cut(self.servers[conn].address(), Cut::Both, lasts),
-            Fault::Reset => cut(self.servers[conn].address(), Cut::Reset, lasts),
             Fault::Descriptors => self.descriptors(conn, lasts),
             Fault::AcceptFails => {
                 let _accepts = self.inject(conn, "accept4", "error=ENFILE");
@@ -55,21 +94,31 @@ impl Stage {
             }
             Fault::WaitFails => self.inject_for(conn, "epoll_wait", "error=EINTR:when=1+3", lasts),
             Fault::WriteFails => self.inject_for(conn, "writev,sendto", "error=ENOBUFS:when=1+50", lasts),
-            Fault::SyncFails => self.sync_fails(whom),
+            Fault::SyncFails => self.sync_fails(conn),
             Fault::SlowSync => self.inject_for(conn, "fsync,fdatasync", "delay_enter=150000", lasts),
             Fault::DiskFull => {
                 self.disk().is_full(true);
                 sleep(lasts);
                 self.disk().is_full(false);
             }
-            Fault::BrokerKill => self.kill_back_end("broker", back_end, lasts),
-            Fault::NodeKill => self.kill_back_end("node", back_end, lasts),
-            Fault::BrokerStop => self.stop_back_end("broker", back_end, lasts),
-            Fault::NodeStop => self.stop_back_end("node", back_end, lasts),
-            Fault::BrokerCut => cut(self.addresses(|b| &b.log)[back_end], Cut::Both, lasts),
-            Fault::NodeCut => cut(self.addresses(|b| &b.store)[back_end], Cut::Both, lasts),
+            _ => cut(self.servers[conn].address(), Cut::Reset, lasts),
         }
-        format!("server {whom} or back end {back_end}, {} ms", lasts.as_millis())
+    }
+
+    fn suffer_broker(&self, fault: Fault, which: usize, lasts: Duration) {
+        match fault {
+            Fault::BrokerKill => self.kill_back_end("broker", which, lasts),
+            Fault::BrokerStop => self.stop_back_end("broker", which, lasts),
+            _ => cut(self.addresses(|b| &b.log)[which], Cut::Both, lasts),
+        }
+    }
+
+    fn suffer_node(&self, fault: Fault, which: usize, lasts: Duration) {
+        match fault {
+            Fault::NodeKill => self.kill_back_end("node", which, lasts),
+            Fault::NodeStop => self.stop_back_end("node", which, lasts),
+            _ => cut(self.addresses(|b| &b.store)[which], Cut::Both, lasts),
+        }
     }
 
     fn kill(&mut self, whom: usize, lasts: Duration) {
@@ -114,7 +163,7 @@ impl Stage {
     }
 
     fn inject(&mut self, whom: usize, calls: &str, what: &str) -> Injection {
-        Injection::begin(self.servers[whom].process().id(), calls, what)
+        Injection::begin(&threads(self.servers[whom].process().id(), ""), calls, what)
     }
 
     fn inject_for(&mut self, whom: usize, calls: &str, what: &str, lasts: Duration) {

@@ -1,11 +1,13 @@
 //! A campaign: a load on real processes, faults of every kind one after the other, and a verdict from what the
 //! devices kept of it and nothing else. The seed says which faults, on whom, and for how long.
 
+mod clock;
 mod fault;
 mod inject;
 mod net;
 mod report;
 mod stage;
+mod step;
 mod trace;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::HEALED;
+use super::clock::Clock;
 use crate::backends::Backends;
 use crate::server::Server;
 use crate::wait::within;
@@ -22,9 +23,23 @@ pub enum Storage {
         backends: Backends,
         /// Where their pids lie (`broker-1/pid`, `node-1/pid`, …).
         dir: PathBuf,
-        /// Brings those that died up again.
-        up: Vec<String>,
+        /// A command line for the shell that brings those up again that died.
+        up: String,
     },
+}
+
+impl Storage {
+    /// The back ends of the environment; none where they are not given, which is said.
+    ///
+    /// # Panics
+    /// CI is set, and they are not given.
+    #[must_use]
+    pub fn cluster(what: &str) -> Option<Self> {
+        let backends = Backends::find(what)?;
+        let given = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        let (dir, up) = (given("GODWIT_TEST_BACKENDS_DIR").into(), given("GODWIT_TEST_BACKENDS_UP"));
+        Some(Self::Cluster { backends, dir, up })
+    }
 }
 
 /// The disk of embedded data, in bytes.
@@ -34,6 +49,8 @@ const DISK_BYTES: u64 = 6 << 30;
 pub(super) struct Stage {
     pub(super) storage: Storage,
     pub(super) servers: Vec<Server>,
+    /// Of each server.
+    pub(super) clocks: Vec<Clock>,
     disk: Option<Disk>,
 }
 
@@ -42,11 +59,14 @@ impl Stage {
         let (servers, disk) = match storage {
             Storage::Embedded => {
                 let disk = Disk::mount(&dir.join("disk"));
-                (vec![Server::start(&disk.0, "server", &[])], Some(disk))
+                let clock = Clock::new(dir, "server");
+                let server = Server::start_with(&disk.0, "server", &[], clock.environment());
+                (vec![(server, clock)], Some(disk))
             }
             Storage::Cluster { backends, .. } => (cluster(backends, dir), None),
         };
-        Self { storage: storage.clone(), servers, disk }
+        let (servers, clocks) = servers.into_iter().unzip();
+        Self { storage: storage.clone(), servers, clocks, disk }
     }
 
     pub(super) fn servers(&self) -> Vec<&Server> {
@@ -87,8 +107,7 @@ impl Stage {
     /// Starts those back ends that died.
     pub(super) fn backends_up(&self) {
         let Storage::Cluster { up, .. } = &self.storage else { return };
-        let (program, arguments) = up.split_first().expect("a command");
-        let output = Command::new(program).args(arguments).output().unwrap();
+        let output = Command::new("sh").args(["-c", up]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -100,16 +119,18 @@ impl Stage {
     }
 }
 
-fn cluster(backends: &Backends, dir: &Path) -> Vec<Server> {
+fn cluster(backends: &Backends, dir: &Path) -> Vec<(Server, Clock)> {
     let start = |name: &str, roles: &str| {
         let (log, store) = (&*backends.log, &*backends.store);
         let partitions =
             ["--set", "storage.messages_partitions=6", "--set", "storage.timelines_partitions=6"];
         let arguments = ["--roles", roles, "--name", name, "--log", log, "--store", store];
-        Server::start(dir, name, &[&arguments[..], &partitions].concat())
+        let clock = Clock::new(dir, name);
+        let arguments = [&arguments[..], &partitions].concat();
+        (Server::start_with(dir, name, &arguments, clock.environment()), clock)
     };
     // One after the other: the first creates topics and tables.
-    let mut servers: Vec<Server> = ["logic-1", "logic-2"].map(|name| start(name, "logic,api")).into();
+    let mut servers: Vec<_> = ["logic-1", "logic-2"].map(|name| start(name, "logic,api")).into();
     servers.extend(["conn-1", "conn-2"].map(|name| start(name, "conn")));
     servers
 }

@@ -10,10 +10,13 @@ use crate::wait::DEADLINE;
 pub(super) struct Injection(Process);
 
 impl Injection {
-    /// Calls of a set fail, or wait, as the rule says: `fdatasync:error=EIO:when=1`.
-    pub(super) fn begin(pid: u32, calls: &str, what: &str) -> Self {
+    /// Calls of a set by these threads fail, or wait, as the rule says: `fdatasync:error=EIO:when=1`.
+    pub(super) fn begin(threads: &[u32], calls: &str, what: &str) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-f", "-q", "-q", "-o", "/dev/null", "-p"]).arg(pid.to_string());
+        command.args(["-q", "-q", "-o", "/dev/null"]);
+        for thread in threads {
+            command.arg("-p").arg(thread.to_string());
+        }
         command.arg(format!("--trace={calls}")).arg(format!("--inject={calls}:{what}"));
         command.stdin(Stdio::null()).stderr(Stdio::null());
         Self(Process::new(command.spawn().expect("strace is needed")))

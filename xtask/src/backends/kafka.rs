@@ -94,6 +94,7 @@ share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
+leader.imbalance.check.interval.seconds=10
 num.network.threads=2
 num.io.threads=4
 background.threads=2

@@ -55,6 +55,11 @@ pub(crate) fn missing() -> Vec<&'static str> {
         .collect()
 }
 
+/// Fetches what they are run from, where it is not there yet.
+pub(crate) fn fetch() -> Result<()> {
+    ["kafka", "cassandra"].into_iter().try_for_each(|name| node::jars(name).map(drop))
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let dir = args.dir.clone().unwrap_or_else(|| root().join("target/backends"));
@@ -150,23 +155,25 @@ impl Cluster {
         (1..=self.nodes).map(address).collect::<Vec<_>>().join(",")
     }
 
-    /// What tests are told: where the back ends are, and in which directory their pids lie
-    /// (`broker-1/pid`, `node-1/pid`, …).
-    pub(crate) fn env(&self) -> [(&'static str, String); 3] {
-        [
+    /// What tests are told: where the back ends are, in which directory their pids lie (`broker-1/pid`,
+    /// `node-1/pid`, …), and how those that died come up again.
+    pub(crate) fn env(&self) -> Result<[(&'static str, String); 4]> {
+        Ok([
             ("GODWIT_TEST_KAFKA", self.kafka()),
             ("GODWIT_TEST_CQL", self.cql()),
             ("GODWIT_TEST_BACKENDS_DIR", self.dir.display().to_string()),
-        ]
+            ("GODWIT_TEST_BACKENDS_UP", self.up_again()?),
+        ])
     }
 
-    /// The arguments of this program for one of the commands here.
-    pub(crate) fn arguments(&self, command: &str) -> Vec<String> {
-        let dir = self.dir.display().to_string();
-        let counts = [("--brokers", self.brokers), ("--nodes", self.nodes)];
-        let ports = [("--kafka-port", self.kafka_port), ("--cql-port", self.cql_port)];
-        let numbers = counts.into_iter().chain(ports).flat_map(|(flag, n)| [flag.to_owned(), n.to_string()]);
-        ["backends".into(), command.to_owned(), "--dir".into(), dir].into_iter().chain(numbers).collect()
+    /// A command line for the shell.
+    fn up_again(&self) -> Result<String> {
+        let quoted =
+            |path: &std::path::Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
+        let (this, dir) = (quoted(&std::env::current_exe()?), quoted(&self.dir));
+        let Self { brokers, nodes, kafka_port, cql_port, .. } = self;
+        let counts = format!("--brokers {brokers} --nodes {nodes}");
+        Ok(format!("{this} backends up --dir {dir} {counts} --kafka-port {kafka_port} --cql-port {cql_port}"))
     }
 
     fn status(&self) -> Result<()> {

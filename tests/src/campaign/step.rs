@@ -1,0 +1,130 @@
+//! Points on a message's way, each as the system call of a thread: there a process is killed, or stands still.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use super::Storage;
+use super::stage::Stage;
+use super::trace::Injection;
+use crate::wait::asked_for;
+
+/// How long it takes at most until a step is reached.
+const REACHED: Duration = Duration::from_secs(10);
+/// How often a thread may reach it before.
+const TIMES_MAX: u32 = 20;
+
+/// A point at which something is about to be done, and is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    /// A reactor reads frames of a link.
+    Reading,
+    /// A batch of records is written, and not synced.
+    Syncing,
+    /// A batch of records goes to a broker.
+    Sending,
+    /// A broker's report is read.
+    Reported,
+    /// A stage stores, or says what it has stored.
+    Storing,
+    /// A reactor writes acks and pushes to a link.
+    Answering,
+}
+
+impl Step {
+    /// Those that there are on a storage.
+    pub(super) fn all(storage: &Storage) -> &'static [Self] {
+        match storage {
+            Storage::Embedded => &[Self::Reading, Self::Syncing, Self::Storing, Self::Answering],
+            Storage::Cluster { .. } => {
+                &[Self::Reading, Self::Sending, Self::Reported, Self::Storing, Self::Answering]
+            }
+        }
+    }
+
+    /// How the names of its threads begin.
+    fn thread(self) -> &'static str {
+        match self {
+            Self::Reading | Self::Answering => "conn-",
+            Self::Syncing => "godwit-writer",
+            Self::Sending | Self::Reported => "rdk:broker",
+            Self::Storing => "tokio-rt-worker",
+        }
+    }
+
+    fn calls(self) -> &'static str {
+        match self {
+            Self::Reading => "recvfrom",
+            Self::Syncing => "fsync,fdatasync",
+            Self::Sending => "sendmsg",
+            Self::Reported => "recvmsg,recvfrom",
+            Self::Storing => "write,writev,sendto",
+            Self::Answering => "writev",
+        }
+    }
+}
+
+impl Stage {
+    /// A server that passes this step.
+    pub(super) fn passes(&self, step: Step, rng: &mut SmallRng) -> usize {
+        let conns = self.conns();
+        let is_candidate = |i: &usize| match step {
+            Step::Reading | Step::Answering => conns.contains(i),
+            Step::Storing => self.servers.len() == 1 || !conns.contains(i),
+            Step::Syncing | Step::Sending | Step::Reported => true,
+        };
+        let candidates: Vec<usize> = (0..self.servers.len()).filter(is_candidate).collect();
+        candidates[rng.random_range(0..candidates.len())]
+    }
+
+    /// Kills a server at a step, or without it where it does not come there. What happened, in words.
+    pub(super) fn kill_at(&mut self, whom: usize, step: Step, rng: &mut SmallRng) -> &'static str {
+        let injection = self.signal_at(whom, step, "KILL", rng);
+        let killed = asked_for(REACHED, || self.servers[whom].process().ended());
+        drop(injection);
+        self.servers[whom].kill();
+        self.servers[whom].restart();
+        if killed.is_some() { "reached" } else { "not reached" }
+    }
+
+    /// Has a server stand still at a step, or anywhere where it does not come there.
+    pub(super) fn stop_at(
+        &mut self,
+        whom: usize,
+        step: Step,
+        lasts: Duration,
+        rng: &mut SmallRng,
+    ) -> &'static str {
+        let injection = self.signal_at(whom, step, "STOP", rng);
+        let pid = self.servers[whom].process().id();
+        let stopped = asked_for(REACHED, || is_stopped(pid).then_some(()));
+        drop(injection);
+        self.servers[whom].process().signal(libc::SIGSTOP);
+        sleep(lasts);
+        self.servers[whom].process().signal(libc::SIGCONT);
+        if stopped.is_some() { "reached" } else { "not reached" }
+    }
+
+    fn signal_at(&mut self, whom: usize, step: Step, signal: &str, rng: &mut SmallRng) -> Injection {
+        let threads = threads(self.servers[whom].process().id(), step.thread());
+        assert!(!threads.is_empty(), "no thread is called {}", step.thread());
+        let when = rng.random_range(1..=TIMES_MAX);
+        Injection::begin(&threads, step.calls(), &format!("signal={signal}:when={when}"))
+    }
+}
+
+/// The threads of a process whose names begin so.
+pub(super) fn threads(pid: u32, name: &str) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let named = tasks
+        .filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with(name)));
+    named.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}

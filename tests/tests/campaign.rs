@@ -1,0 +1,49 @@
+//! A small campaign: faults on real processes under load, judged from what the devices kept. On one back end a run,
+//! by turns.
+
+#![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
+
+use std::process::{Command, Stdio};
+
+use tests::{Campaign, Storage};
+
+const MESSAGES: u32 = 20_000;
+const FAULTS: u32 = 20;
+const RATE: u32 = 150;
+
+#[test]
+fn faults_by_turns_break_no_promise() {
+    // Whoever runs every test says whose turn it is: with the number of the commit, both as the seed.
+    let Some(turn) = std::env::var("GODWIT_CAMPAIGN_TURN").ok().map(|turn| turn.parse::<u64>().unwrap())
+    else {
+        println!("left out: the campaign, because GODWIT_CAMPAIGN_TURN does not say on which back end");
+        return;
+    };
+    if !may_inject() {
+        println!("left out: the campaign, because firewall rules are not allowed here");
+        return;
+    }
+    let cluster = if turn % 2 == 1 { Storage::cluster("the campaign's turn on a cluster") } else { None };
+    let (storage, links) = cluster.map_or((Storage::Embedded, 1_000), |cluster| (cluster, 200));
+    let dir = tempfile::tempdir().unwrap();
+    let campaign = Campaign {
+        storage,
+        messages: MESSAGES,
+        faults: FAULTS,
+        seed: turn,
+        links,
+        rate: RATE,
+        dir: dir.path().to_owned(),
+    };
+    let report = campaign.run();
+    println!("{report}");
+    assert!(report.is_clean(), "{report}");
+}
+
+/// Whether faults of the network may be made. Without the programs for it this fails where nothing may be left out.
+fn may_inject() -> bool {
+    let mut list = Command::new("nft");
+    let status = list.args(["list", "tables"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.is_ok() || std::env::var("CI").is_err(), "nft is missing: the campaign cannot run");
+    status.is_ok_and(|status| status.success())
+}
