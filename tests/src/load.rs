@@ -64,19 +64,20 @@ impl Run {
     }
 
     /// Waits for the end, whatever the harness makes of it, and has what the devices kept judged by a process that
-    /// saw nothing else; its figures.
+    /// saw nothing else: the harness's figures, and the judge's.
     ///
     /// # Panics
     /// It does not end in time, or what was kept cannot be read.
     #[must_use]
-    pub fn judged(mut self) -> Value {
+    pub fn judged(mut self) -> (Value, Value) {
         self.process.wait(self.load.duration + Duration::from_secs(1_800));
         let (journal, json) = (self.dir.join("journal"), self.dir.join("check.json"));
         let mut check = Command::new(loadtest());
         let output =
             check.args(["check", "--journal"]).arg(journal).arg("--json").arg(&json).output().unwrap();
         println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap()
+        let read = |file: PathBuf| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        (read(self.dir.join("loadtest.json")), read(json))
     }
 
     /// Waits for the end with this exit code; the figures. A verdict on promises has to be the same once more,

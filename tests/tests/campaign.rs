@@ -3,9 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
 
-use std::process::{Command, Stdio};
-
-use tests::{Campaign, Storage};
+use tests::{Campaign, Storage, may_drop_packets};
 
 const MESSAGES: u32 = 20_000;
 const FAULTS: u32 = 20;
@@ -19,8 +17,7 @@ fn faults_by_turns_break_no_promise() {
         println!("left out: the campaign, because GODWIT_CAMPAIGN_TURN does not say on which back end");
         return;
     };
-    if !may_inject() {
-        println!("left out: the campaign, because firewall rules are not allowed here");
+    if !may_drop_packets("the campaign") {
         return;
     }
     let cluster = if turn % 2 == 1 { Storage::cluster("the campaign's turn on a cluster") } else { None };
@@ -38,12 +35,4 @@ fn faults_by_turns_break_no_promise() {
     let report = campaign.run();
     println!("{report}");
     assert!(report.is_clean(), "{report}");
-}
-
-/// Whether faults of the network may be made. Without the programs for it this fails where nothing may be left out.
-fn may_inject() -> bool {
-    let mut list = Command::new("nft");
-    let status = list.args(["list", "tables"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    assert!(status.is_ok() || std::env::var("CI").is_err(), "nft is missing: the campaign cannot run");
-    status.is_ok_and(|status| status.success())
 }

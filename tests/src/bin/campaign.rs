@@ -38,7 +38,7 @@ struct Args {
     /// Devices; two make a pair. By default 2,000, on a cluster 200.
     #[arg(long)]
     links: Option<u32>,
-    /// Messages a second. By default 1,000, on a cluster 150.
+    /// Messages a second. By default as many as make the load last as long as the faults.
     #[arg(long)]
     rate: Option<u32>,
     /// Where everything is kept; emptied first.
@@ -51,14 +51,15 @@ fn main() -> ExitCode {
     let _ = std::fs::remove_dir_all(&args.dir);
     std::fs::create_dir_all(&args.dir).unwrap();
     let dir = args.dir.canonicalize().unwrap();
-    let (storage, links, rate) = match args.backend {
-        Backend::Embedded => (Storage::Embedded, 2_000, 1_000),
+    let (storage, links, fault_s) = match args.backend {
+        Backend::Embedded => (Storage::Embedded, 2_000, 6),
         Backend::Cluster => {
-            (Storage::cluster("a campaign on a cluster").expect("back ends are given"), 200, 150)
+            (Storage::cluster("a campaign on a cluster").expect("back ends are given"), 200, 12)
         }
     };
-    let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));
     let Args { messages, faults, seed, .. } = args;
+    let rate = args.rate.unwrap_or(messages / (faults * fault_s).max(1)).max(1);
+    let links = args.links.unwrap_or(links);
     let campaign = Campaign { storage, messages, faults, seed, links, rate, dir: dir.clone() };
     let report = campaign.run();
     println!("{report}");

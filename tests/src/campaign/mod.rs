@@ -18,8 +18,9 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::load::{Load, Run};
-use crate::wait::within;
+use crate::wait::{asked_for, within};
 use fault::Fault;
+pub use net::{Rules, may_drop_packets};
 pub use report::Report;
 use stage::Stage;
 pub use stage::Storage;
@@ -28,6 +29,8 @@ pub use stage::Storage;
 const DRAIN: &str = "600s";
 /// All is well again this long after a fault is over.
 const HEALED: Duration = Duration::from_secs(120);
+/// Devices wait for 20 s at most before they come again.
+const RESUMED: Duration = Duration::from_secs(60);
 
 /// What a campaign consists of.
 #[derive(Clone, Debug)]
@@ -83,7 +86,10 @@ impl Campaign {
             );
             report.happened(fault, healing.elapsed());
         }
-        report.judged(&run.judged());
+        let resuming = Instant::now();
+        let all = asked_for(RESUMED, || stage.has_links(self.links).then(|| resuming.elapsed()));
+        report.resumed(all);
+        report.judged(run.judged());
         report
     }
 }

@@ -1,0 +1,85 @@
+//! Links whose other end has gone without a word: found in time, whether or not something waits to be written to
+//! them, while the links beside them stay.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: what it does not expect ends it")]
+
+use std::time::{Duration, Instant};
+
+use proto::v1::{self, client_frame::Frame as C, server_frame::Frame as S};
+use tests::{Device, Rules, Server, Tokens, may_drop_packets, sign_in, text, within};
+
+/// Links that are cut off: half of them in one direction, half in both.
+const CUT: usize = 1_000;
+/// Links beside them.
+const STAY: usize = 50;
+const HEARTBEAT_MS: u64 = 2_000;
+const BOUND: Duration = Duration::from_millis(2 * HEARTBEAT_MS + 5_000);
+/// What a loaded machine needs to see it.
+const SEEN: Duration = Duration::from_secs(2);
+
+#[test]
+fn half_open_links_are_found_within_twice_the_heartbeat_and_5_s() {
+    if !may_drop_packets("half-open links") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [
+        format!("conn.heartbeat_min_ms={}", HEARTBEAT_MS / 2),
+        format!("conn.heartbeat_max_ms={HEARTBEAT_MS}"),
+        format!("conn.idle_timeout_ms={}", BOUND.as_millis()),
+        "conn.unauthenticated_per_address_max=2000".into(),
+    ];
+    let arguments: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
+    let server = Server::start(dir.path(), "server", &arguments);
+    let mut stay = signed_in(&server, "s", STAY);
+    let mut cut = signed_in(&server, "c", CUT);
+    let live = || server.metric("godwit_conn_live_links");
+    within(Duration::from_secs(10), "all are live", || (live()? >= as_f64(CUT + STAY)).then_some(()));
+    for device in cut.iter_mut().chain(&mut stay) {
+        device.send(2, C::Ping(v1::Ping::default()));
+    }
+    for device in cut.iter_mut().chain(&mut stay) {
+        assert_eq!(device.next(), Some((2, S::Pong(v1::Pong {}))));
+    }
+
+    let ports: Vec<u16> = cut.iter().map(|device| device.stream.local_addr().unwrap().port()).collect();
+    let (one_way, both) = ports.split_at(CUT / 2);
+    let _rules = Rules::drop_ports(server.address(), &ports, both);
+    let since = Instant::now();
+    // Something waits to be written to every other link.
+    for i in (0..CUT).step_by(2) {
+        stay[0].send(10, text(&format!("c{i}"), 1, 1));
+        while stay[0].next().expect("the link is open") != (10, S::SendAck(v1::SendAck {})) {}
+    }
+    let mut beats = Instant::now();
+    within(BOUND + SEEN, "every link that is cut off is found", || {
+        if beats.elapsed() > Duration::from_millis(HEARTBEAT_MS / 2) {
+            beats = Instant::now();
+            stay.iter_mut().for_each(|device| device.send(3, C::Ping(v1::Ping::default())));
+        }
+        (live()? <= as_f64(STAY)).then_some(())
+    });
+    println!(
+        "{CUT} of {CUT}, {} of them cut off in one direction, after {:.1} s",
+        one_way.len(),
+        since.elapsed().as_secs_f64()
+    );
+    assert_eq!(live(), Some(as_f64(STAY)), "the others stay");
+}
+
+fn as_f64(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
+}
+
+/// Devices of as many users, all signed in.
+fn signed_in(server: &Server, prefix: &str, count: usize) -> Vec<Device> {
+    let tokens = Tokens::new(&server.data());
+    let mut devices: Vec<Device> = (0..count).map(|_| Device::connect(server.address())).collect();
+    for (i, device) in devices.iter_mut().enumerate() {
+        device.send(1, C::SignIn(sign_in(&tokens.of(&format!("{prefix}{i}"), "d"))));
+    }
+    for device in &mut devices {
+        assert!(matches!(device.next(), Some((1, S::SignInResult(_)))));
+    }
+    devices
+}
