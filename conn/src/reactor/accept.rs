@@ -1,13 +1,16 @@
 //! Accepting links: a budget for each turn, a cap for each address, and a pause where descriptors end.
 
-use std::io::{self, ErrorKind, Write};
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Shutdown};
+use std::os::fd::AsRawFd;
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use proto::close::Close;
 use proto::frame;
 use proto::v1::{self, server_frame};
+use rustix::process::{Resource, getrlimit};
 
 use super::Reactor;
 use crate::session::Session;
@@ -15,6 +18,9 @@ use crate::table::{Guest, Link};
 
 /// Links accepted in one turn.
 const BUDGET: usize = 256;
+/// Descriptors that links leave to everything else, or a quarter of all where there are few: the log and the tables
+/// must be able to open files, whoever connects.
+const RESERVED: u64 = 256;
 /// How long no link is accepted after descriptors or memory ran out, in ms.
 const PAUSE_MS: u64 = 100;
 /// How long the log does not say so again, in ms.
@@ -52,18 +58,20 @@ impl Reactor {
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.acceptable = false,
             // Of the one link that was to be accepted.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-            Err(error) => self.pause(&error),
+            Err(error) => {
+                self.say(&error);
+                self.parts.metrics.accept("paused");
+                self.accept_ms = self.now.ms + PAUSE_MS;
+            }
         }
     }
 
-    /// Nothing is accepted for a moment. Said once in a while: it may go on for long.
-    fn pause(&mut self, error: &io::Error) {
+    /// Links are not accepted. Said once in a while: it may go on for long.
+    fn say(&mut self, error: &dyn Display) {
         if self.now.ms >= self.accept_said_ms {
-            tracing::warn!(%error, "no link is accepted for a moment, and perhaps the next ones");
+            tracing::warn!(%error, "a link is not accepted, and perhaps the next ones");
             self.accept_said_ms = self.now.ms + SAID_AGAIN_MS;
         }
-        self.parts.metrics.accept("paused");
-        self.accept_ms = self.now.ms + PAUSE_MS;
     }
 
     fn admit(&mut self, mut stream: TcpStream, address: IpAddr) {
@@ -77,6 +85,9 @@ impl Reactor {
             Some((Close::Overloaded, "too_many_of_address"))
         } else if self.table.is_full() {
             Some((Close::Overloaded, "full"))
+        } else if is_reserved(&stream) {
+            self.say(&"every descriptor is in use, but for those that are reserved");
+            Some((Close::Overloaded, "no_descriptors"))
         } else {
             None
         };
@@ -117,6 +128,12 @@ impl Reactor {
             }
         }
     }
+}
+
+/// Whether a link has one of the last descriptors. The lowest free one is always given first.
+fn is_reserved(stream: &TcpStream) -> bool {
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return false };
+    u64::try_from(stream.as_raw_fd()).is_ok_and(|fd| fd >= limit - RESERVED.min(limit / 4))
 }
 
 /// Says why, as far as the socket takes it at once.

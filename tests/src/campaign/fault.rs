@@ -30,7 +30,7 @@ pub(super) enum Fault {
     DropBoth,
     /// Every connection to it is reset.
     Reset,
-    /// No descriptor is left, while connections are reset.
+    /// A process has descriptors for half of its links, which all come again.
     Descriptors,
     /// Accepting fails for want of descriptors of the whole system (ENFILE), while connections are reset.
     AcceptFails,
@@ -94,6 +94,7 @@ impl Fault {
             Self::Stop | Self::StopAt(_) | Self::BrokerStop | Self::NodeStop => 100..10_000,
             Self::BrokerKill | Self::NodeKill | Self::BrokerCut | Self::NodeCut => 1_000..10_000,
             Self::ClockShift => 2_000..8_000,
+            Self::Descriptors => 5_000..15_000,
             _ => 200..3_000,
         }
     }

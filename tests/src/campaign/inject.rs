@@ -1,5 +1,6 @@
 //! How each fault is done, for its time, and undone.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::thread::sleep;
@@ -134,24 +135,18 @@ impl Stage {
         self.servers[whom].kill();
     }
 
-    /// Leaves the process as many descriptors as it has, and has its links come again.
+    /// Starts a server again with descriptors for half of its links, which all come again.
     fn descriptors(&mut self, whom: usize, lasts: Duration) {
+        let had = descriptors(self.servers[whom].process().id());
+        self.servers[whom].kill();
+        self.servers[whom].restart();
         let pid = self.servers[whom].process().id();
-        let has = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-        let limit = |limit: &str| {
-            let set = Command::new("prlimit")
-                .args(["--pid", &pid.to_string()])
-                .arg(format!("--nofile={limit}:"))
-                .status();
-            assert!(set.unwrap().success(), "prlimit --nofile={limit}");
-        };
-        let before = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let has = descriptors(pid);
+        let before = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
         let before = before.lines().find(|line| line.starts_with("Max open files")).unwrap();
-        let before = before.split_whitespace().nth(3).unwrap().to_owned();
-        limit(&(has / 2).max(64).to_string());
-        cut(self.servers[whom].address(), Cut::Reset, lasts / 2);
-        sleep(lasts / 2);
-        limit(&before);
+        limit(pid, &(has + had.saturating_sub(has) / 2).to_string());
+        sleep(lasts);
+        limit(pid, before.split_whitespace().nth(3).unwrap());
     }
 
     fn sync_fails(&mut self, whom: usize) {
@@ -183,6 +178,16 @@ impl Stage {
         sleep(lasts);
         signal(pid, libc::SIGCONT);
     }
+}
+
+fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+fn limit(pid: u32, descriptors: &str) {
+    let mut set = Command::new("prlimit");
+    let status = set.args(["--pid", &pid.to_string()]).arg(format!("--nofile={descriptors}:")).status();
+    assert!(status.unwrap().success(), "prlimit --nofile={descriptors}");
 }
 
 fn cut(address: SocketAddr, how: Cut, lasts: Duration) {
