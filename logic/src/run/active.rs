@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use proto::close::Close;
@@ -13,6 +13,7 @@ use storage::log::Partition;
 use storage::tables::Fence;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{timeout, timeout_at};
 use v1::down::Down as Kind;
 
 use super::parts::Parts;
@@ -24,9 +25,15 @@ use crate::timeline::{Effect, SessionGrant};
 /// How long a page waits for a conn node that does not take it.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long an ask waits for its turn: half of what its node waits for the answer. What is answered later is read by
+/// nobody, and the device has long since asked again.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
+
 /// A device's ask, and where its answer goes.
 #[derive(Debug)]
 pub(super) struct Ask {
+    /// When it came.
+    pub(super) at: Instant,
     pub(super) node: String,
     pub(super) user: UserId,
     pub(super) ask: v1::SyncAsk,
@@ -158,11 +165,14 @@ impl Active {
     fn page(&mut self, ask: Ask, extent: Extent) {
         let (parts, answered) = (self.parts.clone(), self.answered.clone());
         self.pages.spawn(async move {
-            let Ok(_room) = parts.pages.acquire().await else { return };
-            let answer = sync::answer(&*parts.store, &ask.user, &ask.ask, extent).await;
+            let answer = match timeout_at((ask.at + TURN_WITHIN).into(), parts.pages.acquire()).await {
+                Ok(Ok(_turn)) => sync::answer(&*parts.store, &ask.user, &ask.ask, extent).await,
+                Ok(Err(_)) => return,
+                Err(_) => sync::refusal(&ask.ask, &Fault::new(Code::Busy, "too many syncs were before it")),
+            };
             let down = v1::Down { down: Some(Kind::SyncAnswer(answer)) };
             // A stream that broke answers its asks itself.
-            let _ = tokio::time::timeout(SEND_WITHIN, ask.down.send(down)).await;
+            let _ = timeout(SEND_WITHIN, ask.down.send(down)).await;
             answered.inc();
         });
     }

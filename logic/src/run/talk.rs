@@ -86,7 +86,7 @@ impl Timelines {
     fn asked(&mut self, base: &Base, node: String, ask: v1::SyncAsk, down: mpsc::Sender<v1::Down>) {
         let Some(active) = self.active.as_mut() else { return };
         let Ok(user) = UserId::new(&ask.user) else { return active.break_off(&node) };
-        let ask = Ask { node, user, ask, down };
+        let ask = Ask { at: crate::clock::now(), node, user, ask, down };
         let cap = base.parts.config.syncs_waiting_max;
         if active.pages() + self.asks.len() < cap {
             self.asks.push_back(ask);

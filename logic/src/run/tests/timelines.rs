@@ -116,6 +116,24 @@ async fn nothing_is_shown_before_it_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sync_whose_turn_does_not_come_in_time_is_turned_down() {
+    let deployment = Deployment::new();
+    join(&deployment);
+    let _run = deployment.run(Topic::Timelines, partition());
+    let mut stream = Stream::open(&deployment, vec![], 1).await;
+    let turns = deployment.parts.config.sync_pages_max.try_into().unwrap();
+    let busy = deployment.parts.pages.acquire_many(turns).await.unwrap();
+    stream.ask(0).await;
+    let answers = stream.took(&deployment).await;
+    assert!(matches!(&answers[..], [Kind::SyncAnswer(answer)]
+        if matches!(&answer.result, Some(v1::sync_answer::Result::Error(e)) if e.name == "BUSY")));
+    drop(busy);
+    stream.ask(0).await;
+    let answers = stream.took(&deployment).await;
+    assert_eq!(answers.iter().map(heads).collect::<Vec<_>>(), [(0, 0)], "and nothing of what waited before");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_stream_is_opened_before_the_own_record_is_read() {
     let deployment = Deployment::new();
     let double = &deployment.double;
