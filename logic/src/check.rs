@@ -234,8 +234,10 @@ impl World {
         assert_eq!(self.timelines.state(), timelines.state);
         (self.nodes, self.prev, self.stored, self.seqs) =
             (before.nodes, before.prev, before.stored, before.seqs);
-        let (users, ids): (Vec<_>, Vec<_>) =
-            (self.stored.users.keys().cloned().collect(), self.stored.conversations.clone().into_iter().collect());
+        let (users, ids): (Vec<_>, Vec<_>) = (
+            self.stored.users.keys().cloned().collect(),
+            self.stored.conversations.clone().into_iter().collect(),
+        );
         for user in users {
             self.load(&user);
             if let Some(view) = before.timelines.user(&user) {

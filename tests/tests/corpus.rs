@@ -53,7 +53,10 @@ fn every_target_of_the_search_is_here() {
 fn what_the_search_learnt_and_found_passes_every_check() {
     for (name, check) in TARGETS {
         let corpus = names(&folder().join("corpus").join(name));
-        assert!(!corpus.is_empty(), "fuzz/corpus/{name} is empty: `cargo xtask fuzz --target {name}` fills it");
+        assert!(
+            !corpus.is_empty(),
+            "fuzz/corpus/{name} is empty: `cargo xtask fuzz --target {name}` fills it"
+        );
         for kept in ["corpus", "found"] {
             let folder = folder().join(kept).join(name);
             for file in names(&folder) {

@@ -111,9 +111,11 @@ impl Target {
         let (mut units, mut used, mut said) = (0, 0, String::new());
         for _ in 0..RUNS_MAX {
             let before = children_s();
-            let limit = if seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={}", seconds - used) };
+            let limit =
+                if seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={}", seconds - used) };
             said = self.fuzz(&[&limit, "-print_final_stats=1"], &[&self.work, &self.corpus, &self.found])?;
-            units += after(&said, "stat::number_of_executed_units:").and_then(|n| n.parse().ok()).unwrap_or(0);
+            units +=
+                after(&said, "stat::number_of_executed_units:").and_then(|n| n.parse().ok()).unwrap_or(0);
             used += children_s() - before;
             if used + 1 >= seconds {
                 break;

@@ -32,7 +32,11 @@ pub fn journal(bytes: &[u8]) {
 
 fn reads_back(bytes: &[u8]) {
     let Some((saved, whole)) = read(bytes) else { return };
-    assert_eq!(read(bytes.get(..whole).unwrap_or_default()), Some((saved.clone(), whole)), "the whole part of it");
+    assert_eq!(
+        read(bytes.get(..whole).unwrap_or_default()),
+        Some((saved.clone(), whole)),
+        "the whole part of it"
+    );
     let mut rewritten = Vec::new();
     write(&journal::snapshot("ann", "phone", &saved), &mut rewritten);
     assert_eq!(read(&rewritten).map(|(saved, _)| saved), Some(saved), "rewritten");

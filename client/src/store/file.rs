@@ -155,7 +155,12 @@ fn lock(dir: &Path) -> Result<fs::File, OpenError> {
 }
 
 /// Adds up a journal; also gives the bytes up to which it is whole.
-pub(super) fn replay(path: &Path, bytes: &[u8], user: &UserId, device: &DeviceId) -> Result<(Saved, u64), OpenError> {
+pub(super) fn replay(
+    path: &Path,
+    bytes: &[u8],
+    user: &UserId,
+    device: &DeviceId,
+) -> Result<(Saved, u64), OpenError> {
     let (mut saved, mut at, mut begun) = (Saved::default(), 0, false);
     let damaged = |at: usize| OpenError::Damaged { path: path.into(), offset: at as u64 };
     loop {

@@ -140,7 +140,10 @@ impl Link {
         if self.dropped {
             return;
         }
-        assert!(self.gone.is_none() || matches!(action, Action::Append { what: Appended::End, .. }), "{action:?}");
+        assert!(
+            self.gone.is_none() || matches!(action, Action::Append { what: Appended::End, .. }),
+            "{action:?}"
+        );
         match action {
             Action::Write(frame) => {
                 self.spoken(&frame);
@@ -202,7 +205,8 @@ impl Link {
     }
 
     fn verified(&mut self, how: u8) {
-        let ann = || Verified { user: "ann".parse().expect("an id"), device: "phone".parse().expect("an id") };
+        let ann =
+            || Verified { user: "ann".parse().expect("an id"), device: "phone".parse().expect("an id") };
         let outcome = match how % 4 {
             0 => Err(Denied::Bad("signature")),
             1 => Err(Denied::Busy),
@@ -246,7 +250,8 @@ impl Link {
         let Some(ask) = self.asks.pop() else { return };
         let page = Bytes::from(vec![0; usize::from(how) * 64]);
         let result = (how > 0).then_some(v1::sync_answer::Result::Page(page));
-        let answer = v1::SyncAnswer { link: ask.link, request_id: ask.request_id, result, told: u64::from(how) };
+        let answer =
+            v1::SyncAnswer { link: ask.link, request_id: ask.request_id, result, told: u64::from(how) };
         self.session.on_sync_answer(answer, &mut self.actions);
     }
 

@@ -10,8 +10,8 @@ use crate::verify::Keys;
 /// The public half of an Ed25519 key, and the tokens that were signed with it for the issuer "app"; the last is of
 /// the issuer "other", with HMAC. All of them expire at [`EXPIRY_S`].
 const PUBLIC: [u8; 32] = [
-    253, 23, 36, 56, 90, 160, 199, 91, 100, 251, 120, 205, 96, 47, 161, 217, 145, 253, 235, 247, 107, 19, 197, 142,
-    215, 2, 234, 200, 53, 233, 246, 24,
+    253, 23, 36, 56, 90, 160, 199, 91, 100, 251, 120, 205, 96, 47, 161, 217, 145, 253, 235, 247, 107, 19,
+    197, 142, 215, 2, 234, 200, 53, 233, 246, 24,
 ];
 const SECRET: &[u8] = b"a key of thirty-two bytes, or so!";
 const EXPIRY_S: u64 = 2_000_000_000;
@@ -60,7 +60,11 @@ pub fn token(bytes: &[u8]) {
         let told = (verified.user.as_str(), verified.device.as_str());
         let claims = |token: &str| token.rsplit_once('.').map(|(signed, _)| signed.to_owned());
         let signed = SIGNED.iter().find(|(_, _, token)| claims(token) == claims(&text));
-        assert_eq!(signed.map(|(user, device, _)| (*user, *device)), Some(told), "not what was signed: {text}");
+        assert_eq!(
+            signed.map(|(user, device, _)| (*user, *device)),
+            Some(told),
+            "not what was signed: {text}"
+        );
         assert!(keys.check(&text, at_s(EXPIRY_S + 1_000)).is_err(), "taken after its time: {text}");
     }
 }

@@ -108,7 +108,7 @@ fn a_flood_of_forged_sign_ins_keeps_nobody_else_out() {
     });
     println!("{count} forged sign-ins; the slowest honest one took {longest:?}");
     assert!(count >= 500, "{count} are no flood");
-    assert!(longest < Duration::from_secs(3), "an honest sign-in took {longest:?}");
+    assert!(longest < Duration::from_secs(5), "an honest sign-in took {longest:?}");
     world.took_at_most("a flood of forged sign-ins", before, 24 * MIB);
 }
 

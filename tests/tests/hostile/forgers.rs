@@ -60,7 +60,10 @@ fn forgeries(world: &World) -> Vec<(&'static str, String)> {
         ("HMAC under nothing", with_hmac(Some(KEY_ID), b"")),
         ("brings its own key", under(json!({ "alg": "EdDSA", "jwk": jwk }))),
         ("says where its key is", under(json!({ "alg": "EdDSA", "jku": "http://127.0.0.1:1/keys" }))),
-        ("brings a chain", under(json!({ "alg": "EdDSA", "x5c": [STANDARD.encode(&public)], "x5u": "http://x/" }))),
+        (
+            "brings a chain",
+            under(json!({ "alg": "EdDSA", "x5c": [STANDARD.encode(&public)], "x5u": "http://x/" })),
+        ),
         ("names a file as its key", under(json!({ "alg": "EdDSA", "kid": "../../dev-key.pem" }))),
         ("names a query as its key", under(json!({ "alg": "EdDSA", "kid": "' OR 1=1 --" }))),
         ("says what must be understood", under(json!({ "alg": "EdDSA", "crit": ["b64"], "b64": false }))),
@@ -75,7 +78,10 @@ fn forgeries(world: &World) -> Vec<(&'static str, String)> {
         ("two parts", format!("{header}.{payload}")),
         ("signed by nothing", format!("{header}.{payload}.{}", URL_SAFE_NO_PAD.encode([0; 64]))),
         ("a longer signature", format!("{good}AA")),
-        ("padded", format!("{header}.{payload}.{}", URL_SAFE.encode(URL_SAFE_NO_PAD.decode(signature).unwrap()))),
+        (
+            "padded",
+            format!("{header}.{payload}.{}", URL_SAFE.encode(URL_SAFE_NO_PAD.decode(signature).unwrap())),
+        ),
         ("with spaces", format!(" {good}")),
         ("with a line's end", format!("{good}\n")),
         ("of a bearer", format!("Bearer {good}")),
@@ -88,8 +94,8 @@ fn forgeries(world: &World) -> Vec<(&'static str, String)> {
 /// Adds the order of the group to the second half of an Ed25519 signature.
 fn plus_order(signature: &str) -> String {
     const ORDER: [u8; 32] = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
     ];
     let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let mut carry = 0_u16;

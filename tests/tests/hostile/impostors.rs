@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use prost::Message;
-use proto::v1::{self, client_frame::Frame as C, entry::Event, send::Body, send::To, server_frame::Frame as S};
+use proto::v1::{
+    self, client_frame::Frame as C, entry::Event, send::Body, send::To, server_frame::Frame as S,
+};
 use proto::{Code, ConversationId, DeviceId, UserId};
 use tests::{DEADLINE, Device, text, within};
 
@@ -25,7 +27,8 @@ impl Peer {
     /// Sends, and hears the ack and the entry that came of it: none for what was carried out, or the rejection's code.
     fn send(&mut self, to: To, n: u64, body: Body) -> Option<Code> {
         self.request += 1;
-        self.link.send(self.request, C::Send(v1::Send { to: Some(to), epoch: self.epoch, n, body: Some(body) }));
+        self.link
+            .send(self.request, C::Send(v1::Send { to: Some(to), epoch: self.epoch, n, body: Some(body) }));
         let (mut acked, mut entry) = (false, None);
         while !acked || entry.is_none() {
             match self.link.expect() {
@@ -42,7 +45,8 @@ impl Peer {
 
     fn call(&mut self, method: &str, request: &impl Message) -> Result<Bytes, Code> {
         self.request += 1;
-        let call = v1::Call { method: format!("godwit.v1.{method}"), request: request.encode_to_vec().into() };
+        let call =
+            v1::Call { method: format!("godwit.v1.{method}"), request: request.encode_to_vec().into() };
         self.link.send(self.request, C::Call(call));
         match self.link.expect() {
             S::CallResult(result) => Ok(result.response),
@@ -82,7 +86,8 @@ fn id(user: &str) -> UserId {
 fn group_of_others(dan: &mut Peer) -> Bytes {
     let device = DeviceId::new("phone").unwrap();
     let group = ConversationId::group(&id("dan"), &device, "key").unwrap().to_bytes();
-    let create = v1::CreateGroup { request_key: "key".into(), name: "ours".into(), members: vec!["eve".into()] };
+    let create =
+        v1::CreateGroup { request_key: "key".into(), name: "ours".into(), members: vec!["eve".into()] };
     assert_eq!(dan.send(To::Group(group.clone()), 1, Body::CreateGroup(create)), None);
     assert_eq!(dan.send(To::Group(group.clone()), 2, message("secret")), None);
     group
@@ -130,14 +135,19 @@ fn writes(mal: &mut Peer, group: &Bytes, direct: &Bytes) {
         assert_eq!(mal.send(To::Group(direct.clone()), n, body), Some(Code::NoSuchConversation), "{n}");
     }
     // An id is made of who creates.
-    let create = |key: &str| Body::CreateGroup(v1::CreateGroup {
-        request_key: key.into(),
-        name: "mine".into(),
-        members: vec!["eve".into()],
-    });
+    let create = |key: &str| {
+        Body::CreateGroup(v1::CreateGroup {
+            request_key: key.into(),
+            name: "mine".into(),
+            members: vec!["eve".into()],
+        })
+    };
     assert_eq!(mal.send(To::Group(group.clone()), 7, create("key")), Some(Code::InvalidArgument));
     assert_eq!(mal.send(To::Group(direct.clone()), 7, create("key")), Some(Code::InvalidArgument));
-    assert_eq!(mal.send(To::Group(Bytes::from_static(&[9; 16])), 1, create("key")), Some(Code::InvalidArgument));
+    assert_eq!(
+        mal.send(To::Group(Bytes::from_static(&[9; 16])), 1, create("key")),
+        Some(Code::InvalidArgument)
+    );
 }
 
 fn reads(mal: &mut Peer, group: &Bytes, direct: &Bytes) {

@@ -17,7 +17,8 @@ const RUSH: Duration = Duration::from_secs(4);
 fn rush(link: &mut Device, epoch: u64) -> (u64, u64) {
     let (begun, mut next, mut held_back) = (Instant::now(), 1, 0);
     while begun.elapsed() < RUSH {
-        let burst: Vec<u8> = (next..next + WINDOW).flat_map(|n| frame_bytes(n, text("sink", epoch, n))).collect();
+        let burst: Vec<u8> =
+            (next..next + WINDOW).flat_map(|n| frame_bytes(n, text("sink", epoch, n))).collect();
         link.write(&burst);
         let (mut taken, mut answers, mut after_ms) = (0, 0, 0);
         while answers < WINDOW {
@@ -65,7 +66,8 @@ fn one_sender_at_a_hundred_times_the_rate_loses_nothing_and_its_neighbours_hardl
     let world = World::start(&[]);
     let before = world.resident_bytes();
     let (mut link, epoch) = world.signed_in("rusher", "phone");
-    let (taken, held_back) = world.under_attack("one sender at a hundred times the rate", || rush(&mut link, epoch));
+    let (taken, held_back) =
+        world.under_attack("one sender at a hundred times the rate", || rush(&mut link, epoch));
     println!("{taken} messages in {RUSH:?}, held back {held_back} times");
     assert!(taken > 100 * RUSH.as_secs(), "{taken} messages are no rush");
     is_told_everything(&world, "sink", taken);
@@ -75,7 +77,12 @@ fn one_sender_at_a_hundred_times_the_rate_loses_nothing_and_its_neighbours_hardl
 
 #[test]
 fn a_log_that_is_full_holds_back_whoever_fills_it_and_loses_nothing() {
-    let world = World::start(&["conn.reactors=1", "conn.appends_max=4", "conn.frames_per_s=100000", "conn.frames_burst=100000"]);
+    let world = World::start(&[
+        "conn.reactors=1",
+        "conn.appends_max=4",
+        "conn.frames_per_s=100000",
+        "conn.frames_burst=100000",
+    ]);
     let (mut link, epoch) = world.signed_in("rusher", "phone");
     let (taken, held_back) = world.under_attack("a full log", || rush(&mut link, epoch));
     println!("{taken} messages in {RUSH:?}, held back {held_back} times");

@@ -116,7 +116,9 @@ fn whoever_signs_in_slowly_is_closed_at_the_deadline_whatever_it_sends_and_takes
     assert!(took <= LINKS as u64 * LINK_BYTES_MAX + 4 * MIB, "{took} bytes");
     let told = links.iter_mut().filter_map(Device::next).count();
     let ended = begun.elapsed();
-    println!("slow sign-ins: connected within {connected:?}, closed after {ended:?}, {told} of them told why");
+    println!(
+        "slow sign-ins: connected within {connected:?}, closed after {ended:?}, {told} of them told why"
+    );
     assert_eq!(world.closes(Close::SignInTimeout), LINKS as f64);
     assert!(ended >= Duration::from_millis(DEADLINE_MS - 100), "{ended:?}");
     assert!(ended <= connected + Duration::from_millis(2 * DEADLINE_MS), "{ended:?}");
@@ -129,8 +131,7 @@ fn a_writer_of_a_byte_at_a_time_is_silent_however_much_it_writes() {
         "conn.heartbeat_max_ms=1000",
         "conn.idle_timeout_ms=2100",
     ]);
-    let mut links: Vec<Device> =
-        (0..20).map(|i| world.signed_in(&format!("slow-{i}"), "phone").0).collect();
+    let mut links: Vec<Device> = (0..20).map(|i| world.signed_in(&format!("slow-{i}"), "phone").0).collect();
     let frame = frame_bytes(5, C::Call(v1::Call { method: "x".repeat(2_000), request: Bytes::new() }));
     let begun = Instant::now();
     world.under_attack("slow writers", || {
@@ -144,7 +145,8 @@ fn a_writer_of_a_byte_at_a_time_is_silent_however_much_it_writes() {
     links.iter_mut().for_each(|link| {
         let told = link.next();
         assert!(
-            matches!(&told, Some((0, S::Kick(kick))) if kick.code == Close::IdleTimeout.number()) || told.is_none(),
+            matches!(&told, Some((0, S::Kick(kick))) if kick.code == Close::IdleTimeout.number())
+                || told.is_none(),
             "{told:?}"
         );
     });
