@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+type Check = fn(&[u8]);
+
 /// Every target, and the function that it searches.
-const TARGETS: [(&str, fn(&[u8])); 18] = [
+const TARGETS: [(&str, Check); 18] = [
     ("between_nodes", proto::check::between_nodes),
     ("client_frame", proto::check::client_frame),
     ("columns", storage::cql::check::columns),

@@ -79,7 +79,7 @@ impl World {
     fn error(&mut self, script: &mut &[u8]) {
         let request = self.requests.saturating_sub(u64::from(byte(script)));
         let retry = i32::from(byte(script) % 6);
-        let code = if byte(script) % 2 == 0 { 1402 } else { 1500 };
+        let code = if byte(script).is_multiple_of(2) { 1402 } else { 1500 };
         self.say(request, Frame::Error(v1::Error { code, retry, ..v1::Error::default() }));
     }
 
