@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 
 use bytes::Bytes;
-use futures::executor::block_on;
 use proto::{ConversationId, Tick};
 
 use super::key::Part;
 use super::value::Beginning;
 use super::{Embedded, Options, dir, key, value};
-use crate::log::{Append, AppendError, Partitions, Report, Tag, Topic};
+use crate::log::{Append, AppendError, Log, Partitions, Report, Tag, Topic};
 use crate::tables::Fence;
 
 /// A key, a value or a layout that reads is the one that would be written for what was read.
@@ -141,12 +140,17 @@ fn collect(root: &Path, below: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
 }
 
 fn read(data: &Embedded) -> Vec<Bytes> {
-    let log = data.log();
-    let (mut next, end) = block_on(log.bounds(Topic::Messages, 0)).expect("partition 0 is there");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime needs nothing here");
+    runtime.block_on(read_all(&*data.log()))
+}
+
+async fn read_all(log: &dyn Log) -> Vec<Bytes> {
+    let (mut next, end) = log.bounds(Topic::Messages, 0).await.expect("partition 0 is there");
     let mut records = Vec::new();
     while next < end {
-        let mut reader = block_on(log.reader(Topic::Messages, 0, next)).expect("within the bounds");
-        let Ok(page) = block_on(reader.next(100)) else { break };
+        let mut reader = log.reader(Topic::Messages, 0, next).await.expect("within the bounds");
+        let Ok(page) = reader.next(100).await else { break };
         next += u64::try_from(page.len()).unwrap_or(u64::MAX);
         records.extend(page.into_iter().map(|record| record.bytes));
     }
