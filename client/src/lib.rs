@@ -36,6 +36,12 @@ mod outbox;
 pub mod store;
 mod transport;
 
+/// What must hold of whatever a server says and of whatever stands in a journal; for tests and fuzz targets.
+pub mod check {
+    pub use crate::core::check::device;
+    pub use crate::store::check::journal;
+}
+
 pub use calls::{CallError, CallId};
 pub use core::{Cause, Event, SendError, Start};
 pub use driver::{Client, Config, Error, EventStream, TokenError, TokenSource, fixed_token};

@@ -219,12 +219,13 @@ impl Outbox {
         })
     }
 
-    /// The log has it.
-    pub(crate) fn acked(&mut self, request: u64) -> Option<Sent> {
+    /// The log has it, and whether that is what the app said: a Void is not.
+    pub(crate) fn acked(&mut self, request: u64) -> Option<(Sent, bool)> {
         let owed = self.answered(request)?;
         self.refusals = 0;
         let index = self.find(owed.local)?;
-        self.remove(index)
+        let is_void = matches!(self.items.get(index)?.body, v1::send::Body::Void(_));
+        self.remove(index).map(|sent| (sent, !is_void))
     }
 
     /// It was not taken: the same again, first of all, not before `resume_at`. Whether it was this one that

@@ -5,6 +5,7 @@
 //! report comes back through `mailbox` and leaves as a SendAck through `outbox`. Pushes come through
 //! `downlink` and `mailbox` to the same outbox. This crate never reads a table and never judges a message.
 
+pub mod check;
 pub mod session;
 
 mod call;

@@ -55,11 +55,28 @@ fn development(data: &Path) -> Result<conn::Keys, Failure> {
 
 fn read(file: &Path, algorithm: &str) -> anyhow::Result<(Algorithm, Vec<Named>)> {
     let text = std::fs::read_to_string(file)?;
-    // serde's own text may quote what it found, which is key material.
-    let set: JwkSet = serde_json::from_str(&text)
-        .map_err(|error| anyhow!("is not a JWKS (line {}, column {})", error.line(), error.column()))?;
     let algorithm: Algorithm = algorithm.parse().context("auth.algorithm")?;
-    Ok((algorithm, usable(&set, algorithm)?))
+    Ok((algorithm, read_set(&text, algorithm)?))
+}
+
+fn read_set(text: &str, algorithm: Algorithm) -> anyhow::Result<Vec<Named>> {
+    // serde's own text may quote what it found, which is key material.
+    let set: JwkSet = serde_json::from_str(text)
+        .map_err(|error| anyhow!("is not a JWKS (line {}, column {})", error.line(), error.column()))?;
+    usable(&set, algorithm)
+}
+
+/// What must hold of any text in the place of a JWKS file: it is keys for the algorithm, or a mistake. For tests and
+/// fuzz targets.
+pub fn check_keys(bytes: &[u8]) {
+    use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, RS256};
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for algorithm in [EdDSA, ES256, ES384, RS256, PS256, HS256, HS384, HS512] {
+        match read_set(text, algorithm) {
+            Ok(keys) => assert!(!keys.is_empty()),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
 }
 
 /// The keys of a set that fit the algorithm, once all of the set's keys are found strong.

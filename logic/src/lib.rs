@@ -6,6 +6,7 @@
 //! beyond that through [`api`]. [`nodes`] knows which nodes live. [`start`] runs all of it.
 
 pub mod api;
+pub mod check;
 pub mod conversation;
 pub mod nodes;
 pub mod push;

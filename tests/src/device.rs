@@ -24,7 +24,12 @@ impl Device {
     /// A link that has said nothing yet.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// The same over a connection that is there already.
+    #[must_use]
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self { stream, decoder: Decoder::new(2 * 1024 * 1024) }

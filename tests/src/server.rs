@@ -104,6 +104,12 @@ impl Server {
         &mut self.process
     }
 
+    /// Bytes of memory that it has, as the system counts them.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
+    }
+
     /// Where devices connect.
     ///
     /// # Panics

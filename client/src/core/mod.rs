@@ -7,6 +7,7 @@
 //! 3. `poll_link`, 4. `poll_frame` as long as the link takes more, 5. `poll_event` as long as the app does,
 //! 6. wait for the next happening, at most until `poll_deadline`, and then `handle_deadline`.
 
+pub(crate) mod check;
 mod event;
 mod link;
 mod session;

@@ -151,9 +151,11 @@ impl Device {
     }
 
     fn on_ack(&mut self, now: Millis, request: u64) {
-        if let Some(sent) = self.outbox.acked(request) {
+        if let Some((sent, is_said)) = self.outbox.acked(request) {
             self.change(Change::Done(sent.local));
-            self.events.push_back(Event::Acked(sent));
+            if is_said {
+                self.events.push_back(Event::Acked(sent));
+            }
             self.number();
         }
         self.leave_if_done(now);

@@ -325,6 +325,19 @@ fn a_send_refused_for_good_becomes_void_and_the_app_is_told() {
 }
 
 #[test]
+fn the_ack_of_a_void_is_no_ack_of_what_was_refused() {
+    let mut script = Script::live();
+    script.say("bob", "bad");
+    let sends = script.sends();
+    script.error(sends[0].0, Code::TooLarge);
+    assert!(matches!(script.events()[..], [Event::Refused { .. }]));
+    let again = script.sends();
+    script.tell(again[0].0, Down::SendAck(v1::SendAck {}));
+    assert_eq!(script.events(), []);
+    assert_eq!(script.saved.outbox.len(), 0, "its number is done");
+}
+
+#[test]
 fn out_of_order_sends_everything_again_lowest_first() {
     let mut script = Script::live();
     script.say("bob", "a");

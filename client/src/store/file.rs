@@ -155,7 +155,12 @@ fn lock(dir: &Path) -> Result<fs::File, OpenError> {
 }
 
 /// Adds up a journal; also gives the bytes up to which it is whole.
-fn replay(path: &Path, bytes: &[u8], user: &UserId, device: &DeviceId) -> Result<(Saved, u64), OpenError> {
+pub(super) fn replay(
+    path: &Path,
+    bytes: &[u8],
+    user: &UserId,
+    device: &DeviceId,
+) -> Result<(Saved, u64), OpenError> {
     let (mut saved, mut at, mut begun) = (Saved::default(), 0, false);
     let damaged = |at: usize| OpenError::Damaged { path: path.into(), offset: at as u64 };
     loop {
@@ -169,11 +174,14 @@ fn replay(path: &Path, bytes: &[u8], user: &UserId, device: &DeviceId) -> Result
         };
         for line in batch.lines {
             match line.what {
-                Some(What::Header(header)) => {
+                Some(What::Header(header)) if !begun => {
                     (begun, saved.next_local) = (true, header.next_local);
                     is_own(path, header, user, device)?;
                 }
-                Some(what) if begun => saved.apply(&journal::change(what).ok_or_else(|| damaged(at))?),
+                Some(what) if begun => {
+                    let change = journal::change(what).filter(|change| saved.fits(change));
+                    saved.apply(&change.ok_or_else(|| damaged(at))?);
+                }
                 _ => return Err(damaged(at)),
             }
         }

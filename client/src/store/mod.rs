@@ -5,6 +5,7 @@
 //! epoch. An entry is given to the app again if the process ends between the app's taking it and the
 //! cursor's being stored; its seq tells.
 
+pub(crate) mod check;
 mod file;
 mod journal;
 mod memory;
@@ -87,6 +88,13 @@ impl Saved {
             }
             Change::Cursor(seq) => self.cursor = Some(self.cursor.map_or(*seq, |old| old.max(*seq))),
         }
+    }
+
+    /// Whether a change can follow on this state: sends are queued in the order of their names, and the last name
+    /// of all is never used.
+    fn fits(&self, change: &Change) -> bool {
+        let Change::Queued(send) = change else { return true };
+        send.local.0 < u64::MAX && self.outbox.last().is_none_or(|last| last.local < send.local)
     }
 
     fn find(&mut self, local: LocalId) -> Option<&mut SavedSend> {

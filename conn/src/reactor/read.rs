@@ -87,6 +87,8 @@ impl Reactor {
         let before = kept.as_ref().map_or(0, |partial| partial.bytes.capacity());
         let rest = match kept {
             Some(mut partial) => {
+                // Exactly as much: doubling would take twice what a stranger may have.
+                partial.bytes.reserve_exact(bytes.len());
                 partial.bytes.extend_from_slice(bytes);
                 let used = self.act_on(slot, &partial.bytes);
                 partial.bytes.drain(..used);

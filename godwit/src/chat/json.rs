@@ -372,6 +372,36 @@ fn parse(bytes: &[u8]) -> Result<(Option<Value>, Command), (Option<Value>, Faile
     }
 }
 
+/// What must hold of any line of the input: it is a command or a mistake, its reference comes back as it was, and
+/// whatever it says, the answer is one line. For tests and fuzz targets.
+pub fn check_line(bytes: &[u8]) {
+    let (reference, text) = match parse(bytes) {
+        Ok((reference, command)) => (reference, check_command(command)),
+        Err((reference, failed)) => (reference, failed.message),
+    };
+    let said = line("error", reference.clone(), json!({ "message": text }));
+    assert!(said.ends_with('\n') && said.matches('\n').count() == 1, "{said}");
+    let back: Value = serde_json::from_str(&said).expect("what was just written");
+    assert_eq!((back.get("ref"), back.get("message")), (reference.as_ref(), Some(&text.into())));
+}
+
+fn check_command(command: Command) -> String {
+    let failed = match command {
+        Command::Send { to, group, text, data, kind } => {
+            target(to, group).and_then(|_| message(text, data, kind)).map(drop)
+        }
+        Command::History { user, group, .. } => target(user, group).map(drop),
+        Command::Create { members, .. } => users(&members).map(drop),
+        Command::Add { group, users: names } | Command::Remove { group, users: names } => {
+            group_id(&group).and_then(|_| users(&names)).map(drop)
+        }
+        Command::Block { user } | Command::Unblock { user } => user_id(&user).map(drop),
+        Command::Members { group, .. } => group_id(&group).map(drop),
+        _ => Ok(()),
+    };
+    failed.err().map(|failed| failed.message).unwrap_or_default()
+}
+
 fn target(user: Option<String>, group: Option<String>) -> Result<Target, Failed> {
     match (user, group) {
         (Some(user), None) => user_id(&user).map(Target::User),

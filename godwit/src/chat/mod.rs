@@ -9,6 +9,8 @@ mod json;
 mod screen;
 mod talk;
 
+pub use json::check_line;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -65,16 +65,26 @@ impl Effective {
 /// source below says).
 pub(crate) fn read(sources: &Sources) -> (BTreeMap<&'static str, Effective>, Vec<Mistake>) {
     let mut mistakes = Vec::new();
-    let mut figment = Figment::new().merge(built_in());
-    if let Some(layer) = file(sources.file.as_deref(), &mut mistakes) {
-        figment = figment.merge(layer);
-    }
-    for layer in variables(&sources.variables, &mut mistakes).chain(flags(&sources.flags, &mut mistakes)) {
-        figment = figment.merge(layer);
-    }
-    let effective =
-        table::SETTINGS.iter().map(|setting| (setting.key, effective(&figment, setting))).collect();
-    (effective, mistakes)
+    let file = file(sources.file.as_deref(), &mut mistakes);
+    let variables = variables(&sources.variables, &mut mistakes);
+    let layers = file.into_iter().chain(variables).chain(flags(&sources.flags, &mut mistakes));
+    (merged(layers), mistakes)
+}
+
+/// What a settings file with this text and these variables say; reads nothing from outside.
+pub(crate) fn read_text(
+    text: &str,
+    given: &[(String, String)],
+) -> (BTreeMap<&'static str, Effective>, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
+    let file = read_toml(FILE_DEFAULT, text, &mut mistakes);
+    let variables = variables(given, &mut mistakes);
+    (merged(file.into_iter().chain(variables)), mistakes)
+}
+
+fn merged(layers: impl Iterator<Item = Layer>) -> BTreeMap<&'static str, Effective> {
+    let figment = layers.fold(Figment::new().merge(built_in()), |figment, layer| figment.merge(layer));
+    table::SETTINGS.iter().map(|setting| (setting.key, effective(&figment, setting))).collect()
 }
 
 fn effective(figment: &Figment, setting: &Setting) -> Effective {
@@ -124,11 +134,17 @@ fn file(named: Option<&Path>, mistakes: &mut Vec<Mistake>) -> Option<Layer> {
             return None;
         }
     };
-    let table: toml::Table = match toml::from_str(&text) {
+    read_toml(&origin, &text, mistakes)
+}
+
+/// The values of a settings file; none where it is no TOML.
+fn read_toml(origin: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Option<Layer> {
+    let origin = origin.to_owned();
+    let table: toml::Table = match toml::from_str(text) {
         Ok(table) => table,
         Err(error) => {
-            mistakes
-                .push(Mistake { origin, problem: format!("is not TOML: {}", error.to_string().trim_end()) });
+            let problem = format!("is not TOML: {}", error.to_string().trim_end());
+            mistakes.push(Mistake { origin, problem });
             return None;
         }
     };

@@ -2,6 +2,7 @@
 //! [`Settings`] (checked). All mistakes are reported together. Nothing else in Godwit reads the
 //! environment or a settings file.
 
+pub(crate) mod any_text;
 mod check;
 mod layers;
 mod parts;

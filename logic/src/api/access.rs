@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use prost::Message;
 use proto::{Code, ConversationId, Fault, UserId, v1};
-use storage::tables::Store;
 
-use super::{broken, unavailable};
+use super::{Api, broken, unavailable};
 
 /// How long a query waits for the tables to be as new as its caller.
 const WAIT: Duration = Duration::from_secs(3);
@@ -23,17 +22,22 @@ pub(super) struct Access {
 impl Access {
     /// Reads it, once it is at least as new as `min_no`.
     pub(super) async fn read(
-        store: &dyn Store,
+        api: &Api,
         id: &ConversationId,
         user: &UserId,
         min_no: u64,
     ) -> Result<Option<Self>, Fault> {
         let deadline = tokio::time::Instant::now() + WAIT;
+        let mut place = None;
         loop {
-            let row = store.conversations().member(id, user).await.map_err(|e| unavailable(&e))?;
+            let row = api.store.conversations().member(id, user).await.map_err(|e| unavailable(&e))?;
             let access = row.map(Self::decode).transpose()?;
             if access.as_ref().map_or(0, |a| a.head.no) >= min_no {
                 return Ok(access);
+            }
+            if place.is_none() {
+                let taken = api.waits.try_acquire();
+                place = Some(taken.map_err(|_| Fault::new(Code::Busy, "too many queries wait for min_no"))?);
             }
             if tokio::time::Instant::now() + PAUSE >= deadline {
                 return Err(Fault::new(Code::Unavailable, "the tables are older than min_no"));

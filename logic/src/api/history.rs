@@ -8,7 +8,7 @@ use storage::tables::{Direction, HistoryRow, Store};
 use v1::history_request::Of;
 
 use super::access::{Access, group_id, no_such_group};
-use super::{broken, unavailable};
+use super::{Api, broken, unavailable};
 
 /// Rows read at once: a page of large bodies ends early, and should not be read whole for that.
 const READ_MAX: usize = 64;
@@ -21,23 +21,23 @@ struct Range {
 }
 
 pub(super) async fn history(
-    store: &dyn Store,
+    api: &Api,
     user: &UserId,
     request: &v1::HistoryRequest,
 ) -> Result<v1::HistoryResponse, Fault> {
-    let (id, range) = readable(store, user, request).await?;
+    let (id, range) = readable(api, user, request).await?;
     let direction = if request.backward { Direction::Backward } else { Direction::Forward };
     let range = range.cut(direction, request.from);
     let limit = match usize::try_from(request.limit) {
         Ok(0) | Err(_) => SYNC_ENTRIES_MAX,
         Ok(limit) => limit.min(SYNC_ENTRIES_MAX),
     };
-    page(store, &id, range, direction, limit).await
+    page(&*api.store, &id, range, direction, limit).await
 }
 
 /// Which conversation is meant, and what the user may read of it.
 async fn readable(
-    store: &dyn Store,
+    api: &Api,
     user: &UserId,
     request: &v1::HistoryRequest,
 ) -> Result<(ConversationId, Range), Fault> {
@@ -45,12 +45,12 @@ async fn readable(
         Some(Of::User(peer)) => {
             // Only the two know an id that hashes to this one, so who asks is one of them.
             let id = ConversationId::direct(user, &UserId::new(peer)?);
-            let access = Access::read(store, &id, user, request.min_no).await?;
+            let access = Access::read(api, &id, user, request.min_no).await?;
             Ok((id, Range { from: 1, to: access.map_or(0, |a| a.head.no) }))
         }
         Some(Of::Group(group)) => {
             let id = group_id(group)?;
-            let access = Access::read(store, &id, user, request.min_no).await?.ok_or_else(no_such_group)?;
+            let access = Access::read(api, &id, user, request.min_no).await?.ok_or_else(no_such_group)?;
             match access.head.kind() {
                 v1::ConversationKind::Group | v1::ConversationKind::Dissolved => {
                     let (from, to) = access.group_range()?;

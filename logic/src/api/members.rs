@@ -3,13 +3,12 @@
 use prost::Message;
 use proto::limits::MEMBERS_PAGE_MAX;
 use proto::{Code, Fault, UserId, v1};
-use storage::tables::Store;
 
 use super::access::{Access, group_id, no_such_group};
-use super::{broken, unavailable};
+use super::{Api, broken, unavailable};
 
 pub(super) async fn members(
-    store: &dyn Store,
+    api: &Api,
     user: &UserId,
     request: &v1::MembersRequest,
 ) -> Result<v1::MembersResponse, Fault> {
@@ -19,7 +18,7 @@ pub(super) async fn members(
         "" => None,
         after => Some(UserId::new(after)?),
     };
-    let access = Access::read(store, &id, user, request.min_no).await?.ok_or_else(no_such_group)?;
+    let access = Access::read(api, &id, user, request.min_no).await?.ok_or_else(no_such_group)?;
     match access.head.kind() {
         v1::ConversationKind::Group => access.require_member()?,
         v1::ConversationKind::Dissolved => {
@@ -30,7 +29,7 @@ pub(super) async fn members(
     // Former members have rows too: read on until the page is full without them, and one more.
     let mut found = Vec::new();
     while found.len() <= limit {
-        let row = store.conversations().members(&id, after.as_ref(), limit + 1).await;
+        let row = api.store.conversations().members(&id, after.as_ref(), limit + 1).await;
         let rows = row.map_err(|e| unavailable(&e))?.map(|row| row.members).unwrap_or_default();
         let last = rows.len() <= limit;
         for (user, row) in rows {

@@ -19,18 +19,22 @@ use tracing::warn;
 
 /// Calls at work at the same time; one more is refused.
 const CALLS_MAX: usize = 256;
+/// Those among them that wait for the tables to be as new as their callers: half, so that whoever claims to have
+/// seen what is not there keeps nobody else out.
+const WAITS_MAX: usize = CALLS_MAX / 2;
 
 /// Answers calls.
 pub struct Api {
     store: Arc<dyn Store>,
     room: Semaphore,
+    waits: Semaphore,
 }
 
 impl Api {
     /// Answers from this store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, room: Semaphore::new(CALLS_MAX) }
+        Self { store, room: Semaphore::new(CALLS_MAX), waits: Semaphore::new(WAITS_MAX) }
     }
 
     /// Answers a call of a user.
@@ -41,13 +45,12 @@ impl Api {
         let Ok(_room) = self.room.try_acquire() else {
             return Err(Fault::new(Code::Busy, format!("{CALLS_MAX} calls are at work")));
         };
-        let store = &*self.store;
         let response = match call.method.as_str() {
             "godwit.v1.Groups/Members" => {
-                members::members(store, user, &decode(call.request)?).await?.encode_to_vec()
+                members::members(self, user, &decode(call.request)?).await?.encode_to_vec()
             }
             "godwit.v1.Conversations/History" => {
-                history::history(store, user, &decode(call.request)?).await?.encode_to_vec()
+                history::history(self, user, &decode(call.request)?).await?.encode_to_vec()
             }
             _ => return Err(Fault::new(Code::UnknownMethod, "no such method")),
         };

@@ -3,6 +3,7 @@
 //! Statements keep to what ScyllaDB and Apache Cassandra both document. The tests run on Cassandra; ScyllaDB
 //! itself was not run.
 
+pub mod check;
 mod columns;
 mod conversations;
 mod further;

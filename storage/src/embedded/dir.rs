@@ -149,7 +149,13 @@ fn read_layout(dir: &Path) -> Result<Option<Layout>, OpenError> {
     parse(&text).map(Some).ok_or_else(damaged)
 }
 
-fn parse(text: &str) -> Option<Layout> {
+/// A layout as it stands in its file.
+pub(super) fn text(layout: Layout) -> String {
+    let Layout { version, partitions: Partitions { messages, timelines } } = layout;
+    format!("layout = {version}\nmessages = {messages}\ntimelines = {timelines}\n")
+}
+
+pub(super) fn parse(text: &str) -> Option<Layout> {
     let value = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;
         line.strip_prefix(name)?.trim().strip_prefix('=')?.trim().parse::<u32>().ok()
@@ -161,8 +167,7 @@ fn parse(text: &str) -> Option<Layout> {
 /// Whole or not at all, and on disk before the engine writes anything.
 fn write_layout(dir: &Path, layout: Layout) -> Result<(), OpenError> {
     let (path, new) = (dir.join(LAYOUT), dir.join("layout.new"));
-    let Layout { version, partitions: Partitions { messages, timelines } } = layout;
-    let text = format!("layout = {version}\nmessages = {messages}\ntimelines = {timelines}\n");
+    let text = text(layout);
     let write = || {
         let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;

@@ -8,6 +8,7 @@
 //! An error of the engine refuses what it hit, and the writer closes the database and opens it again
 //! until that works. A failed fsync is not survived: see [`Fatal`].
 
+pub mod check;
 mod clock;
 mod dir;
 mod draft;

@@ -1,0 +1,4 @@
+//! Searches for bytes that break `storage::embedded::check::journal`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| storage::embedded::check::journal(bytes));

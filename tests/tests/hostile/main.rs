@@ -1,0 +1,114 @@
+//! Links that mean harm, against a whole server: each kind of attack has a bound on the memory that it takes and on
+//! what two honest devices feel that talk to each other meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "a test: it reads the clock, and ends where it must"
+)]
+
+mod bombs;
+mod floods;
+mod forgers;
+mod impostors;
+mod neighbours;
+mod rates;
+mod slow;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use client::development::{Key, find_key};
+use neighbours::{Felt, Neighbours};
+use proto::{DeviceId, UserId};
+use socket2::{Domain, Socket, Type};
+use tests::{Device, Server};
+
+const MIB: u64 = 1024 * 1024;
+/// What neighbours may feel: far above what they do, because machines of tests are shared.
+const FELT_MAX: Duration = Duration::from_secs(3);
+
+/// A server and its key.
+struct World {
+    server: Server,
+    key: Key,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    fn start(settings: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        let server = Server::start(dir.path(), "server", &arguments);
+        let key = Key::read(&find_key(&server.data())).unwrap();
+        Self { server, key, _dir: dir }
+    }
+
+    fn token(&self, user: &str, device: &str) -> String {
+        self.key.token(&UserId::new(user).unwrap(), &DeviceId::new(device).unwrap(), 600)
+    }
+
+    fn device(&self) -> Device {
+        Device::connect(self.server.address())
+    }
+
+    /// A link that is signed in, and its epoch.
+    fn signed_in(&self, user: &str, device: &str) -> (Device, u64) {
+        let mut link = self.device();
+        let epoch = link.sign_in(&self.token(user, device)).epoch;
+        (link, epoch)
+    }
+
+    /// Two devices talk, first in peace and then during an attack: what they felt is within bounds, nothing of what
+    /// they said is lost, and neither of their links ever ended. Returns what the attack returns.
+    fn under_attack<T>(&self, what: &str, attack: impl FnOnce() -> T) -> T {
+        let neighbours = Neighbours::start(self);
+        let quiet = neighbours.felt_in_peace();
+        let outcome = attack();
+        let Felt { messages, p99 } = neighbours.end();
+        let ratio = p99.as_secs_f64() / quiet.p99.as_secs_f64();
+        println!("{what}: {messages} messages, p99 {p99:?}; {ratio:.1} times the {:?} in peace", quiet.p99);
+        assert!(p99 <= FELT_MAX, "{what}: neighbours felt {p99:?}");
+        outcome
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.server.resident_bytes()
+    }
+
+    /// The server has taken no more than so many bytes since it had `before`.
+    fn took_at_most(&self, what: &str, before: u64, bytes: u64) {
+        let took = self.resident_bytes().saturating_sub(before);
+        println!("{what}: {} KiB more in memory, at most {} KiB", took / 1024, bytes / 1024);
+        assert!(took <= bytes, "{what}: {took} bytes of memory, at most {bytes}");
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        self.server.metric(name).unwrap_or(0.0)
+    }
+
+    fn closes(&self, close: proto::close::Close) -> f64 {
+        let (code, reason) = (close.number(), close.name());
+        self.metric(&format!("godwit_conn_closes_total{{code=\"{code}\",reason=\"{reason}\"}}"))
+    }
+}
+
+/// Connects from an address of 127.0.0.0/8.
+fn connect_from(host: u16, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let [high, low] = host.to_be_bytes();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 1, high, low)), 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// Connects with so small a window, and segments as small as those of a real network, that the server soon has to
+/// keep what is not read: on its own a loopback takes megabytes.
+fn connect_narrow(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    socket.set_tcp_mss(1_000).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}

@@ -1,0 +1,154 @@
+//! Links that take their time: readers that do not read, writers of a byte at a time, sign-ins that never end.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proto::close::Close;
+use proto::frame::prefix;
+use proto::limits::{CLIENT_FRAME_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX};
+use proto::v1::{self, client_frame::Frame as C, send::Body, send::To, server_frame::Frame as S};
+use proto::{ConversationId, DeviceId, UserId};
+use tests::{Device, frame_bytes, within};
+
+use crate::{MIB, World, connect_narrow};
+
+const READERS: usize = 60;
+/// A queue up to its high water, a frame, and what belongs to a link.
+const READER_BYTES_MAX: u64 = 128 * 1024;
+
+#[test]
+fn readers_that_never_read_are_hinted_then_closed_and_take_no_more_than_their_share() {
+    // What tables and logs keep in memory is another matter, and small here.
+    let world = World::start(&[
+        "conn.write_stall_timeout_ms=2000",
+        "embedded.memtable_bytes=1048576",
+        "embedded.tail_bytes=1048576",
+        "embedded.cache_bytes=1048576",
+        "logic.cache_bytes_max=1048576",
+    ]);
+    let (mut crier, epoch) = world.signed_in("crier", "phone");
+    let group = create(&mut crier, epoch);
+    let readers: Vec<Device> = (0..READERS).map(|i| reader(&world, i)).collect();
+    let before = world.resident_bytes();
+    const CRIES: u64 = 60;
+    const CRY_BYTES: usize = 16 * 1024;
+    world.under_attack("slow readers", || {
+        (0..CRIES).for_each(|i| cry(&mut crier, &group, epoch, 2 + i, CRY_BYTES));
+    });
+    // All of it for all of them would be 56 MiB.
+    let bound = READERS as u64 * READER_BYTES_MAX + 24 * MIB;
+    world.took_at_most("slow readers", before, bound);
+    assert!(world.metric("godwit_conn_pushes_total{outcome=\"marked\"}") > 0.0, "nobody was too slow");
+    let stalled = || (world.closes(Close::WriteStall) >= READERS as f64).then_some(());
+    within(Duration::from_secs(20), "every reader is closed", stalled);
+    // Nothing is lost to them: the timeline has it all.
+    drop(readers);
+    let mut back = world.device();
+    let result = back.sign_in(&world.token("reader-1", "phone"));
+    assert_eq!(result.head, 1 + CRIES);
+    back.send(2, C::Sync(v1::Sync { after: 0, limit: 0 }));
+    assert!(matches!(back.expect(), S::SyncPage(page) if page.head == 1 + CRIES && !page.entries.is_empty()));
+}
+
+fn reader(world: &World, number: usize) -> Device {
+    let mut link = Device::over(connect_narrow(world.server.address()));
+    link.sign_in(&world.token(&format!("reader-{number}"), "phone"));
+    link
+}
+
+/// A group of all readers; its id.
+fn create(crier: &mut Device, epoch: u64) -> Bytes {
+    let (user, device) = (UserId::new("crier").unwrap(), DeviceId::new("phone").unwrap());
+    let id = ConversationId::group(&user, &device, "key").unwrap().to_bytes();
+    let members = (0..READERS).map(|i| format!("reader-{i}")).collect();
+    let create = v1::CreateGroup { request_key: "key".into(), name: "all".into(), members };
+    say(crier, &id, epoch, 1, Body::CreateGroup(create));
+    id
+}
+
+fn cry(crier: &mut Device, group: &Bytes, epoch: u64, n: u64, bytes: usize) {
+    let message = v1::Message { kind: 1, data: Bytes::from(vec![b'x'; bytes]) };
+    say(crier, group, epoch, n, Body::Message(message));
+}
+
+/// Sends, and waits for the ack and for the entry of the sender's own.
+fn say(crier: &mut Device, group: &Bytes, epoch: u64, n: u64, body: Body) {
+    let to = Some(To::Group(group.clone()));
+    crier.send(1 + n, C::Send(v1::Send { to, epoch, n, body: Some(body) }));
+    let (mut acked, mut pushed) = (false, false);
+    while !(acked && pushed) {
+        match crier.expect() {
+            S::SendAck(_) => acked = true,
+            S::Push(_) => pushed = true,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn whoever_signs_in_slowly_is_closed_at_the_deadline_whatever_it_sends_and_takes_little() {
+    const LINKS: usize = 2_000;
+    const DEADLINE_MS: u64 = 6_000;
+    /// What a stranger may send, and what is kept of the link itself.
+    const LINK_BYTES_MAX: u64 = UNAUTHENTICATED_BYTES_MAX as u64 + 512;
+    let world = World::start(&[&format!("conn.unauthenticated_timeout_ms={DEADLINE_MS}")]);
+    let before = world.resident_bytes();
+    let begun = Instant::now();
+    let mut links: Vec<Device> = (0..LINKS).map(|_| world.device()).collect();
+    let connected = begun.elapsed();
+    let most = world.under_attack("slow sign-ins", || {
+        // The beginning of a frame that never ends, nearly as much as ends a link that is not signed in.
+        let promise = [&prefix(CLIENT_FRAME_BYTES_MAX)[..], &[b'x'; 4_100]].concat();
+        links.iter_mut().for_each(|link| link.write(&promise));
+        links.iter_mut().for_each(|link| link.write(&[b'x'; 4_000]));
+        let mut most = 0;
+        while begun.elapsed() < Duration::from_millis(DEADLINE_MS) {
+            most = most.max(world.resident_bytes());
+            // Some may be closed by now: that is what is tested.
+            links.iter_mut().step_by(20).for_each(|link| drop(link.stream.write_all(b"x")));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        most
+    });
+    let took = most.saturating_sub(before);
+    println!("slow sign-ins: {} bytes for each of {LINKS} links", took / LINKS as u64);
+    assert!(took <= LINKS as u64 * LINK_BYTES_MAX + 4 * MIB, "{took} bytes");
+    let told = links.iter_mut().filter_map(Device::next).count();
+    let ended = begun.elapsed();
+    println!(
+        "slow sign-ins: connected within {connected:?}, closed after {ended:?}, {told} of them told why"
+    );
+    assert_eq!(world.closes(Close::SignInTimeout), LINKS as f64);
+    assert!(ended >= Duration::from_millis(DEADLINE_MS - 100), "{ended:?}");
+    assert!(ended <= connected + Duration::from_millis(2 * DEADLINE_MS), "{ended:?}");
+}
+
+#[test]
+fn a_writer_of_a_byte_at_a_time_is_silent_however_much_it_writes() {
+    let world = World::start(&[
+        "conn.heartbeat_min_ms=1000",
+        "conn.heartbeat_max_ms=1000",
+        "conn.idle_timeout_ms=2100",
+    ]);
+    let mut links: Vec<Device> = (0..20).map(|i| world.signed_in(&format!("slow-{i}"), "phone").0).collect();
+    let frame = frame_bytes(5, C::Call(v1::Call { method: "x".repeat(2_000), request: Bytes::new() }));
+    let begun = Instant::now();
+    world.under_attack("slow writers", || {
+        let mut bytes = frame.iter();
+        while begun.elapsed() < Duration::from_millis(3_000) {
+            let byte = *bytes.next().unwrap();
+            links.iter_mut().for_each(|link| drop(link.stream.write_all(&[byte])));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    links.iter_mut().for_each(|link| {
+        let told = link.next();
+        assert!(
+            matches!(&told, Some((0, S::Kick(kick))) if kick.code == Close::IdleTimeout.number())
+                || told.is_none(),
+            "{told:?}"
+        );
+    });
+    assert_eq!(world.closes(Close::IdleTimeout), 20.0);
+}
