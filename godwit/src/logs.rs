@@ -25,6 +25,8 @@ pub(crate) fn start(logs: &Logs) {
     let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, because the disk behind stderr is full, is lost. Saying so there would panic.
+    let lines = lines.log_internal_errors(false);
     if human {
         lines.with_target(false).init();
     } else {

@@ -8,8 +8,9 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const CLIENT_FRAME_BYTES_MAX: usize = BODY_BYTES_MAX + 4 * 1024;
 /// Bytes of a ServerFrame without its length: a page of sync fits.
 pub const SERVER_FRAME_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes that a link may send before it is signed in.
-pub const UNAUTHENTICATED_BYTES_MAX: usize = 8 * 1024;
+/// Bytes that a link may send before it is signed in: a sign-in fits, and a link with all of it unread and everything
+/// else that is kept of it stays below 8 KiB.
+pub const UNAUTHENTICATED_BYTES_MAX: usize = 6 * 1024;
 /// Sends of a link that are not acknowledged; one more is a protocol error.
 pub const UNACKED_SENDS_MAX: usize = 64;
 /// Entries of a sync page, and of a history page.

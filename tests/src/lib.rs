@@ -20,7 +20,6 @@ mod http;
 mod load;
 mod process;
 mod server;
-mod tokens;
 mod wait;
 
 pub use backends::Backends;
@@ -33,5 +32,4 @@ pub use http::get;
 pub use load::{Load, Run};
 pub use process::Process;
 pub use server::{Ports, Server};
-pub use tokens::Tokens;
 pub use wait::{DEADLINE, within};

@@ -5,10 +5,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test: it reads the clock")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use tests::{Backends, Chat, Load, Run, Server, binary, texts, within};
+use tests::{Backends, Chat, DEADLINE, Load, Process, Run, Server, binary, get, texts, within};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -48,6 +48,26 @@ fn chat(server: &Server, dir: &Path, name: &str) -> Chat {
 
 fn acked(chat: &Chat) -> usize {
     chat.events().iter().filter(|event| event["event"] == "acked").count()
+}
+
+#[test]
+fn log_lines_that_cannot_be_written_end_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = dir.path().join("ports");
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let mut command = Command::new(binary());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"]);
+    command.arg(dir.path().join("data")).arg("--ports-file").arg(&ports).current_dir(dir.path());
+    command.stdin(Stdio::null()).stdout(full.try_clone().unwrap()).stderr(full);
+    let mut process = Process::new(command.spawn().unwrap());
+    within(Duration::from_secs(60), "it is ready", || {
+        assert_eq!(process.ended(), None);
+        let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(&ports).ok()?).ok()?;
+        let (status, _) = get(ports["ops"].as_str()?.parse().ok()?, "/readyz")?;
+        (status == 200).then_some(())
+    });
+    process.signal(libc::SIGTERM);
+    assert_eq!(process.wait(DEADLINE).code(), Some(0));
 }
 
 #[test]

@@ -6,8 +6,10 @@
 
 use std::time::{Duration, Instant};
 
+use client::development::{Key, find_key};
 use proto::v1::{self, client_frame::Frame as C, server_frame::Frame as S};
-use tests::{Device, Rules, Server, Tokens, may_drop_packets, sign_in, text, within};
+use proto::{DeviceId, UserId};
+use tests::{Device, Rules, Server, may_drop_packets, sign_in, text, within};
 
 /// Links that are cut off: half of them in one direction, half in both.
 const CUT: usize = 1_000;
@@ -74,10 +76,12 @@ fn as_f64(count: usize) -> f64 {
 
 /// Devices of as many users, all signed in.
 fn signed_in(server: &Server, prefix: &str, count: usize) -> Vec<Device> {
-    let tokens = Tokens::new(&server.data());
+    let key = Key::read(&find_key(&server.data())).unwrap();
+    let device_id = DeviceId::new("d").unwrap();
     let mut devices: Vec<Device> = (0..count).map(|_| Device::connect(server.address())).collect();
     for (i, device) in devices.iter_mut().enumerate() {
-        device.send(1, C::SignIn(sign_in(&tokens.of(&format!("{prefix}{i}"), "d"))));
+        let user = UserId::new(&format!("{prefix}{i}")).unwrap();
+        device.send(1, C::SignIn(sign_in(&key.token(&user, &device_id, 600))));
     }
     for device in &mut devices {
         assert!(matches!(device.next(), Some((1, S::SignInResult(_)))));

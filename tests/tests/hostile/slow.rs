@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::close::Close;
 use proto::frame::prefix;
-use proto::limits::{CLIENT_FRAME_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX};
+use proto::limits::CLIENT_FRAME_BYTES_MAX;
 use proto::v1::{self, client_frame::Frame as C, send::Body, send::To, server_frame::Frame as S};
 use proto::{ConversationId, DeviceId, UserId};
 use tests::{Device, frame_bytes, within};
@@ -91,7 +91,7 @@ fn whoever_signs_in_slowly_is_closed_at_the_deadline_whatever_it_sends_and_takes
     const LINKS: usize = 2_000;
     const DEADLINE_MS: u64 = 6_000;
     /// What a stranger may send, and what is kept of the link itself.
-    const LINK_BYTES_MAX: u64 = UNAUTHENTICATED_BYTES_MAX as u64 + 512;
+    const LINK_BYTES_MAX: u64 = 8 * 1024;
     let world = World::start(&[&format!("conn.unauthenticated_timeout_ms={DEADLINE_MS}")]);
     let before = world.resident_bytes();
     let begun = Instant::now();
