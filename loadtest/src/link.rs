@@ -4,25 +4,27 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use client::Target;
 use client::core::{Cause, Device, Event, LinkAction, SendError, Settings, Start};
 use client::store::Saved;
 use mio::net::TcpStream;
 use prost::Message as _;
 use proto::frame::{self, Decoder};
-use proto::{DeviceId, IdError, UserId, limits, v1};
+use proto::{IdError, limits, v1};
+use socket2::SockRef;
 
+use crate::churn::Parting;
+use crate::circle::Circle;
 use crate::clock::Micros;
 use crate::journal::Journal;
 use crate::judge::{Fresh, Judge, Note};
+use crate::names::{GROUP_KEY, Names};
 use crate::payload;
 
 /// Bytes that wait to be written, beyond which the core is asked for no more frames.
 const OUT_BYTES_MAX: usize = 16 * 1024;
-/// What a device of the load is called.
-const DEVICE: &str = "load";
 
 /// What happened on a link, for the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +59,14 @@ enum Wire {
 #[derive(Debug)]
 pub(crate) struct Link {
     number: u64,
-    user: UserId,
-    peer: UserId,
+    names: Names,
+    circle: Circle,
     device: Device,
+    /// Sends of the device that are no messages. They come first.
+    commands: u64,
     wire: Wire,
+    /// A connection that the device has left standing, until it has another.
+    left: Option<TcpStream>,
     input: Decoder,
     output: BytesMut,
     /// Whether the socket may take more.
@@ -76,21 +82,26 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The device of this number in a run; 2p and 2p + 1 are a pair.
-    pub(crate) fn new(run: &str, number: u64, journal: Option<Rc<Journal>>) -> Result<Self, IdError> {
-        let peer = number ^ 1;
-        let user = |number: u64| UserId::new(&format!("load-{run}-{number}"));
-        let (user, peer_user) = (user(number)?, user(peer)?);
+    /// The device of this number in a run.
+    pub(crate) fn new(
+        run: &str,
+        circle: Circle,
+        number: u64,
+        journal: Option<Rc<Journal>>,
+    ) -> Result<Self, IdError> {
+        let names = Names::new(run, &circle, number)?;
         Ok(Self {
-            device: device(&user, number, false)?,
+            device: device(&names, number, false),
             number,
-            user,
-            peer: peer_user,
+            names,
+            circle,
+            commands: 0,
             wire: Wire::None,
+            left: None,
             input: Decoder::new(limits::SERVER_FRAME_BYTES_MAX),
             output: BytesMut::new(),
             writable: false,
-            judge: Judge::new(number, peer),
+            judge: Judge::new(number, circle),
             journal,
             attempts: 0,
             over: None,
@@ -98,12 +109,24 @@ impl Link {
         })
     }
 
-    /// Writes the device's next message to its peer.
-    pub(crate) fn send(&mut self, bytes: usize) -> Result<(), SendError> {
-        let message = v1::Message { kind: 1, data: payload::encode(self.number, self.judge.sent(), bytes) };
-        self.device.send(Target::User(self.peer.clone()), v1::send::Body::Message(message))?;
-        self.note(Note::Sent, &mut |_| {});
+    /// Makes the device's group, if it is the one to make it.
+    pub(crate) fn found(&mut self) -> Result<(), SendError> {
+        if let Some(members) = &self.names.founds {
+            self.device.create_group(GROUP_KEY, "", members)?;
+            self.commands += 1;
+        }
         Ok(())
+    }
+
+    /// Writes the device's next message. Says how many other devices are to see it.
+    pub(crate) fn send(&mut self, bytes: usize) -> Result<u64, SendError> {
+        let index = self.judge.sent();
+        let (room, _) = self.circle.place(index);
+        let message = v1::Message { kind: 1, data: payload::encode(self.number, index, bytes) };
+        self.device.send(self.names.target(room), v1::send::Body::Message(message))?;
+        self.note(Note::Sent, &mut |_| {});
+        let audience = self.circle.audience(self.number, room);
+        Ok(audience.end - audience.start - 1)
     }
 
     /// Judges what happened, and keeps it.
@@ -115,11 +138,23 @@ impl Link {
     }
 
     /// Forgets the link and the cursor, and reads the whole timeline again.
-    pub(crate) fn read_again(&mut self) -> Result<(), IdError> {
+    pub(crate) fn read_again(&mut self) {
         self.note(Note::Again, &mut |_| {});
         self.close_wire();
-        self.device = device(&self.user, self.number, true)?;
-        Ok(())
+        self.device = device(&self.names, self.number, true);
+    }
+
+    /// Ends the link as a device does that will be back.
+    pub(crate) fn part(&mut self, now: Micros, how: Parting) {
+        match (how, std::mem::replace(&mut self.wire, Wire::None)) {
+            (Parting::Reset, Wire::Open(stream)) => {
+                // Where it cannot be set, the connection is closed in order.
+                drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
+            }
+            (Parting::Silence, Wire::Open(stream)) => self.left = Some(stream),
+            _ => {}
+        }
+        self.lost(now);
     }
 
     /// Ends the link for good.
@@ -134,8 +169,8 @@ impl Link {
     }
 
     /// Whom a token has to name.
-    pub(crate) fn identity(&self) -> Result<(&UserId, DeviceId), IdError> {
-        Ok((&self.user, DeviceId::new(DEVICE)?))
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Whether the device is signed in.
@@ -216,11 +251,14 @@ impl Link {
     fn events(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) {
         while let Some(event) = self.device.poll_event() {
             match event {
-                Event::Connected { .. } => seen(Seen::Live),
+                Event::Connected { .. } => {
+                    self.left = None;
+                    seen(Seen::Live);
+                }
                 Event::Entry(entry) => self.device.taken(now.millis(), entry.seq),
                 Event::Acked(sent) => {
-                    let index = sent.local.0;
-                    if !self.judge.is_acked(index) {
+                    let index = sent.local.0.checked_sub(self.commands);
+                    if let Some(index) = index.filter(|index| !self.judge.is_acked(*index)) {
                         self.note(Note::Acked(index), seen);
                         seen(Seen::Acked { index });
                     }
@@ -322,9 +360,9 @@ impl Link {
 }
 
 /// A core that reads its timeline from the beginning.
-fn device(user: &UserId, number: u64, again: bool) -> Result<Device, IdError> {
-    let mut settings = Settings::new(user.clone(), DeviceId::new(DEVICE)?);
+fn device(names: &Names, number: u64, again: bool) -> Device {
+    let mut settings = Settings::new(names.user.clone(), names.device.clone());
     settings.start = Start::All;
     let saved = Saved { cursor: Some(0), ..Saved::default() };
-    Ok(Device::new(settings, saved, 2 * number + u64::from(again)))
+    Device::new(settings, saved, 2 * number + u64::from(again))
 }
