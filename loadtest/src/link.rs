@@ -1,19 +1,12 @@
-//! One device over one socket: the client core, its bytes on the way in and out, its judge, and what is kept
-//! for judging it again. Reads and writes until the socket would block; decides nothing about the protocol,
-//! which is the core's.
+//! One device over one socket: the client core, its frames on the way in and out, its judge, and what is kept
+//! for judging it again. Decides nothing about the protocol, which is the core's.
 
-use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
-use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
 use client::core::{Cause, Device, Event, LinkAction, SendError, Settings, Start};
 use client::store::Saved;
 use mio::net::TcpStream;
-use prost::Message as _;
-use proto::frame::{self, Decoder};
-use proto::{IdError, limits, v1};
-use socket2::SockRef;
+use proto::{IdError, v1};
 
 use crate::churn::Parting;
 use crate::circle::Circle;
@@ -22,9 +15,7 @@ use crate::journal::Journal;
 use crate::judge::{Fresh, Judge, Note};
 use crate::names::{GROUP_KEY, Names};
 use crate::payload;
-
-/// Bytes that wait to be written, beyond which the core is asked for no more frames.
-const OUT_BYTES_MAX: usize = 16 * 1024;
+use crate::wire::{Connection, Malformed, Moved, Wire};
 
 /// What happened on a link, for the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +37,6 @@ pub(crate) enum Seen {
     Pinged,
 }
 
-/// Where the socket stands.
-#[derive(Debug)]
-enum Wire {
-    None,
-    /// Until the connection stands, or fails.
-    Connecting(TcpStream),
-    Open(TcpStream),
-}
-
 /// A device of the load.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -65,12 +47,6 @@ pub(crate) struct Link {
     /// Sends of the device that are no messages. They come first.
     commands: u64,
     wire: Wire,
-    /// A connection that the device has left standing, until it has another.
-    left: Option<TcpStream>,
-    input: Decoder,
-    output: BytesMut,
-    /// Whether the socket may take more.
-    writable: bool,
     judge: Judge,
     journal: Option<Rc<Journal>>,
     /// How often a link was tried; the next address follows from it.
@@ -96,11 +72,7 @@ impl Link {
             names,
             circle,
             commands: 0,
-            wire: Wire::None,
-            left: None,
-            input: Decoder::new(limits::SERVER_FRAME_BYTES_MAX),
-            output: BytesMut::new(),
-            writable: false,
+            wire: Wire::new(),
             judge: Judge::new(number, circle),
             journal,
             attempts: 0,
@@ -140,27 +112,20 @@ impl Link {
     /// Forgets the link and the cursor, and reads the whole timeline again.
     pub(crate) fn read_again(&mut self) {
         self.note(Note::Again, &mut |_| {});
-        self.close_wire();
+        self.wire.close();
         self.device = device(&self.names, self.number, true);
     }
 
     /// Ends the link as a device does that will be back.
     pub(crate) fn part(&mut self, now: Micros, how: Parting) {
-        match (how, std::mem::replace(&mut self.wire, Wire::None)) {
-            (Parting::Reset, Wire::Open(stream)) => {
-                // Where it cannot be set, the connection is closed in order.
-                drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
-            }
-            (Parting::Silence, Wire::Open(stream)) => self.left = Some(stream),
-            _ => {}
-        }
-        self.lost(now);
+        self.wire.part(how);
+        self.device.handle_closed(now.millis());
     }
 
     /// Ends the link for good.
     pub(crate) fn close(&mut self, now: Micros) {
         self.device.close(now.millis());
-        self.close_wire();
+        self.wire.close();
     }
 
     /// Its number in the run.
@@ -190,13 +155,12 @@ impl Link {
 
     /// A connection is being made.
     pub(crate) fn connecting(&mut self, stream: TcpStream) {
-        self.wire = Wire::Connecting(stream);
-        self.writable = false;
+        self.wire.connecting(stream);
     }
 
     /// No connection can be made.
     pub(crate) fn connect_failed(&mut self, now: Micros, why: String) {
-        self.close_wire();
+        self.wire.close();
         self.device.handle_connect_failed(now.millis(), why);
     }
 
@@ -208,22 +172,12 @@ impl Link {
         token: impl FnOnce(&Link) -> String,
         seen: &mut impl FnMut(Seen),
     ) {
-        if let Wire::Connecting(stream) = &self.wire {
-            match (stream.take_error(), stream.peer_addr()) {
-                (Ok(None), Ok(_)) => {}
-                // Not yet: a later edge tells.
-                (Ok(None), Err(error)) if error.kind() == ErrorKind::NotConnected => return,
-                (Ok(Some(error)) | Err(error), _) | (_, Err(error)) => {
-                    return self.connect_failed(now, error.to_string());
-                }
-            }
-            let token = token(self);
-            if let Wire::Connecting(stream) = std::mem::replace(&mut self.wire, Wire::None) {
-                self.wire = Wire::Open(stream);
-            }
-            self.device.handle_connected(now.millis(), token);
+        match self.wire.ready() {
+            Ok(Connection::AsBefore) => {}
+            Ok(Connection::Awaited) => return,
+            Ok(Connection::Made) => self.device.handle_connected(now.millis(), token(self)),
+            Err(why) => return self.connect_failed(now, why),
         }
-        self.writable = true;
         self.read(now, scratch, seen);
     }
 
@@ -238,7 +192,7 @@ impl Link {
             self.device.handle_written();
             match self.device.poll_link() {
                 Some(LinkAction::Connect { .. }) => wants_link = true,
-                Some(LinkAction::Disconnect) => self.close_wire(),
+                Some(LinkAction::Disconnect) => self.wire.close(),
                 None => {}
             }
             self.events(now, seen);
@@ -252,7 +206,7 @@ impl Link {
         while let Some(event) = self.device.poll_event() {
             match event {
                 Event::Connected { .. } => {
-                    self.left = None;
+                    self.wire.forget_left();
                     seen(Seen::Live);
                 }
                 Event::Entry(entry) => self.device.taken(now.millis(), entry.seq),
@@ -281,11 +235,11 @@ impl Link {
 
     /// Writes until the socket or the core has enough; whether anything moved.
     fn write(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) -> bool {
-        if !self.writable {
+        if !self.wire.is_writable() {
             return false;
         }
         let mut moved = false;
-        while self.output.len() < OUT_BYTES_MAX
+        while self.wire.has_room()
             && let Some(frame) = self.device.poll_frame(now.millis())
         {
             match &frame.frame {
@@ -295,67 +249,45 @@ impl Link {
                 }
                 _ => {}
             }
-            frame::encode(&frame, &mut self.output);
+            self.wire.push(&frame);
             moved = true;
         }
-        let Wire::Open(stream) = &mut self.wire else { return false };
-        while !self.output.is_empty() {
-            match stream.write(&self.output) {
-                Ok(bytes) if bytes > 0 => self.output.advance(bytes),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.writable = false;
-                    return false;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => {
-                    self.lost(now);
-                    return true;
-                }
+        match self.wire.flush() {
+            Moved::Bytes => moved,
+            Moved::Blocked => false,
+            Moved::Over => {
+                self.lost(now);
+                true
             }
         }
-        moved
     }
 
     fn read(&mut self, now: Micros, scratch: &mut [u8], seen: &mut impl FnMut(Seen)) {
         loop {
-            let Wire::Open(stream) = &mut self.wire else { return };
-            match stream.read(scratch) {
-                Ok(bytes) if bytes > 0 => {
-                    self.input.extend(scratch.get(..bytes).unwrap_or_default());
-                    self.frames(now, seen);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => return self.lost(now),
+            match self.wire.read(scratch) {
+                Moved::Bytes => self.frames(now, seen),
+                Moved::Blocked => return,
+                Moved::Over => return self.lost(now),
             }
         }
     }
 
     fn frames(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) {
         loop {
-            let frame = match self.input.next_frame() {
-                Ok(Some(bytes)) => v1::ServerFrame::decode(bytes).ok(),
+            match self.wire.next_frame() {
+                Ok(Some(frame)) => {
+                    self.note(Note::Frame(&frame), seen);
+                    self.device.handle_frame(now.millis(), frame);
+                }
                 Ok(None) => return,
-                Err(_) => None,
-            };
-            let Some(frame) = frame else {
-                return self.device.handle_malformed(now.millis(), "not frames");
-            };
-            self.note(Note::Frame(&frame), seen);
-            self.device.handle_frame(now.millis(), frame);
+                Err(Malformed) => return self.device.handle_malformed(now.millis(), "not frames"),
+            }
         }
     }
 
     fn lost(&mut self, now: Micros) {
-        self.close_wire();
+        self.wire.close();
         self.device.handle_closed(now.millis());
-    }
-
-    fn close_wire(&mut self) {
-        self.wire = Wire::None;
-        self.writable = false;
-        self.input = Decoder::new(limits::SERVER_FRAME_BYTES_MAX);
-        self.output = BytesMut::new();
     }
 }
 

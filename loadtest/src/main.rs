@@ -35,6 +35,7 @@ mod spec;
 mod tally;
 mod usage;
 mod violations;
+mod wire;
 mod worker;
 
 use args::{Args, Command};

@@ -5,6 +5,7 @@ mod campaign;
 mod ci;
 mod layers;
 mod sim;
+mod soak;
 mod test;
 mod tidy;
 mod tools;
@@ -42,6 +43,8 @@ enum Command {
     },
     /// Faults on real processes under load, judged from what the devices kept (nftables, strace and root needed).
     Campaign(campaign::Args),
+    /// A mixed load on one process for a long time: does anything grow that should not?
+    Soak(soak::Args),
     /// What no compiler checks: layers, file heads, names in documents, codes in tables.
     Tidy,
     /// A real Kafka and a real Cassandra on this machine, from their Maven jars (JDK 17 and Maven needed).
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Test { no_backends, args } => test::run(!no_backends, &args),
         Command::Sim { args } => sim::run(&args),
         Command::Campaign(args) => campaign::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Tidy => tidy::run(),
         Command::Backends(args) => backends::run(&args),
     };
