@@ -200,7 +200,7 @@ fn churn(text: &str) -> Result<f64, String> {
 
 fn group(text: &str) -> Result<u64, String> {
     let group: u64 = text.parse().map_err(|_| format!("{text} is no number"))?;
-    let is_one = group % 2 == 0 && (4..=proto::limits::GROUP_MEMBERS_MAX as u64).contains(&group);
+    let is_one = group.is_multiple_of(2) && (4..=proto::limits::GROUP_MEMBERS_MAX as u64).contains(&group);
     if is_one { Ok(group) } else { Err("an even number from 4".into()) }
 }
 

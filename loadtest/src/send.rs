@@ -16,7 +16,7 @@ const LATE_US_MAX: u64 = 1_000_000;
 
 /// Runs it.
 pub(crate) fn run(args: &Send) -> Result<Exit> {
-    if let Some(group) = args.groups.filter(|group| args.links % group != 0) {
+    if let Some(group) = args.groups.filter(|group| !args.links.is_multiple_of(*group)) {
         eprintln!("error: --links {} is no multiple of --groups {group}", args.links);
         return Ok(Exit::Usage);
     }

@@ -25,11 +25,15 @@ use sample::{Descriptors, Disk, Sample};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What comes after the load: everything arrives, and every timeline is read again.
 const CLOSING: Duration = Duration::from_secs(3_600);
-/// Samples before this part of the time are left out, and in any case those of the first minutes: caches fill.
+/// Samples before this part of the time are left out.
 const WARM_UP: f64 = 0.1;
-const WARM_UP_MIN: Duration = Duration::from_secs(180);
-/// In a shorter one only what holds at any moment is judged, and no growth.
-const GROWTH_MIN: Duration = Duration::from_secs(1_200);
+/// So are those before so many messages, while memtables, queues and tails are filled for the first time.
+const WARM_UP_MESSAGES: u32 = 180_000;
+/// With fewer messages only what holds at any moment is judged, and no growth.
+const GROWTH_MESSAGES: u32 = 600_000;
+/// The smallest cache of blocks that there is, so that it is full before the samples count. The built-in one takes
+/// over a million messages to fill with the filters and indices of tables, which looks like a leak all that time.
+const CACHE: &str = "embedded.cache_bytes=1048576";
 
 /// What a soak consists of.
 #[derive(Clone, Debug)]
@@ -55,7 +59,7 @@ impl Soak {
     /// The server or the harness fails as such. What was promised is judged in the report.
     #[must_use]
     pub fn run(&self) -> Report {
-        let mut server = Server::start(&self.dir, "server", &[]);
+        let mut server = Server::start(&self.dir, "server", &["--set", CACHE]);
         let pid = server.process().id();
         let before = Descriptors::of(pid);
         let mut load = self.load(&server);
@@ -124,11 +128,12 @@ impl Soak {
 
     /// When samples begin to count.
     fn warm_up(&self) -> Duration {
-        self.duration.mul_f64(WARM_UP).max(WARM_UP_MIN)
+        let messages = Duration::from_secs(u64::from(WARM_UP_MESSAGES / self.rate.max(1)));
+        self.duration.mul_f64(WARM_UP).max(messages)
     }
 
     /// Whether it is long enough to speak of growth.
     fn shows_growth(&self) -> bool {
-        self.duration >= GROWTH_MIN
+        self.duration.as_secs() * u64::from(self.rate) >= u64::from(GROWTH_MESSAGES)
     }
 }
