@@ -1,9 +1,9 @@
 //! A straight line through what was measured, and how sure it is of its slope. Pure.
 
-/// Measurements are taken together into so many means first: those close to each other are not independent
+/// Measurements are taken together into so many points first: those close to each other are not independent
 /// (memory that fills and is written out goes up and down over minutes), and a standard error of the slope that
 /// takes them as such promises too much.
-const MEANS: usize = 24;
+const POINTS: usize = 24;
 
 /// The least-squares line through (x, y).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,18 +17,31 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// None where there are too few points.
+    /// Through the means of neighbours. None where there are too few points.
     pub(super) fn through(points: &[(f64, f64)]) -> Option<Self> {
-        let size = points.len().div_ceil(MEANS).max(1);
-        let means: Vec<(f64, f64)> = points.chunks_exact(size).map(mean).collect();
-        if means.len() < 3 {
+        Self::of(points, mean)
+    }
+
+    /// Through the lowest of neighbours: what comes and goes above is left out.
+    pub(super) fn under(points: &[(f64, f64)]) -> Option<Self> {
+        Self::of(points, |some| {
+            some.iter()
+                .copied()
+                .fold((0.0, f64::INFINITY), |low, point| if point.1 < low.1 { point } else { low })
+        })
+    }
+
+    fn of(points: &[(f64, f64)], one: impl Fn(&[(f64, f64)]) -> (f64, f64)) -> Option<Self> {
+        let size = points.len().div_ceil(POINTS).max(1);
+        let points: Vec<(f64, f64)> = points.chunks_exact(size).map(one).collect();
+        if points.len() < 3 {
             return None;
         }
-        let (x_mean, y_mean) = mean(&means);
-        let spread: f64 = means.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
-        let slope = means.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum::<f64>() / spread;
+        let (x_mean, y_mean) = mean(&points);
+        let spread: f64 = points.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
+        let slope = points.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum::<f64>() / spread;
         let rest = |(x, y): &(f64, f64)| (y - y_mean - slope * (x - x_mean)).powi(2);
-        let variance = means.iter().map(rest).sum::<f64>() / count(means.len() - 2);
+        let variance = points.iter().map(rest).sum::<f64>() / count(points.len() - 2);
         Some(Self { slope, error: (variance / spread).sqrt(), mean: y_mean })
     }
 
@@ -62,6 +75,9 @@ mod tests {
         let line = Line::through(&points).unwrap();
         assert!((line.slope - 3.0).abs() < 1e-9 && line.error < 1e-6, "{line:?}");
         assert!(Line::through(&points[..2]).is_none());
+        let high = |(x, y): &(f64, f64)| (*x, if *x % 2.0 == 0.0 { *y } else { 1e6 });
+        let line = Line::under(&points.iter().map(high).collect::<Vec<_>>()).unwrap();
+        assert!((line.slope - 3.0).abs() < 0.1, "what is above does not count: {line:?}");
     }
 
     #[test]

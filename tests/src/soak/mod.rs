@@ -28,12 +28,12 @@ const CLOSING: Duration = Duration::from_secs(3_600);
 /// Samples before this part of the time are left out.
 const WARM_UP: f64 = 0.1;
 /// So are those before so many messages, while memtables, queues and tails are filled for the first time.
-const WARM_UP_MESSAGES: u32 = 180_000;
+const WARM_UP_MESSAGES: u32 = 300_000;
 /// With fewer messages only what holds at any moment is judged, and no growth.
-const GROWTH_MESSAGES: u32 = 600_000;
-/// The smallest cache of blocks that there is, so that it is full before the samples count. The built-in one takes
-/// over a million messages to fill with the filters and indices of tables, which looks like a leak all that time.
-const CACHE: &str = "embedded.cache_bytes=1048576";
+const GROWTH_MESSAGES: u32 = 800_000;
+/// A small cache of blocks, so that it is full before the samples count. The built-in one takes over a million
+/// messages to fill with the filters and indices of tables, which looks like a leak all that time.
+const CACHE: &str = "embedded.cache_bytes=4194304";
 
 /// What a soak consists of.
 #[derive(Clone, Debug)]

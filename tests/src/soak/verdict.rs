@@ -31,12 +31,13 @@ pub(super) struct Finding {
     pub(super) text: String,
 }
 
-/// Memory over the samples: flat, and a leak would have been seen.
+/// Memory over the samples: flat, and a leak would have been seen. Judged is what is there when memtables have just
+/// been written out: how much waits above that is the machine's business, and has caps of its own.
 pub(super) fn memory(samples: &[Sample]) -> Finding {
     let what = "memory is flat";
     let minutes = |sample: &Sample| sample.at.as_secs_f64() / 60.0;
     let points: Vec<_> = samples.iter().map(|sample| (minutes(sample), sample.rss_kib)).collect();
-    let (Some(line), Some(first), Some(last)) = (Line::through(&points), samples.first(), samples.last())
+    let (Some(line), Some(first), Some(last)) = (Line::under(&points), samples.first(), samples.last())
     else {
         return Finding { what, holds: false, text: "too few samples".into() };
     };
@@ -44,7 +45,7 @@ pub(super) fn memory(samples: &[Sample]) -> Finding {
     let leak = LEAK_BYTES * rate / 1024.0;
     let is_flat = line.at_least() <= 0.0 || line.slope * 60.0 < FLAT * line.mean;
     let text = format!(
-        "RssAnon {:.1} MiB on the average; slope {:+.1} ± {:.1} KiB a minute (one standard error), which is {:+.2} B \
+        "the floor of RssAnon is {:.1} MiB on the average, its slope {:+.1} ± {:.1} KiB a minute (one standard error), which is {:+.2} B \
          a message; a leak of {LEAK_BYTES} B a message would be {leak:.0} KiB a minute",
         line.mean / 1024.0,
         line.slope,
