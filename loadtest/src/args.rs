@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args as Arguments, Parser, Subcommand};
 
+use crate::circle::Circle;
 use crate::payload;
 
 const EXIT_CODES: &str = "Exit codes: 0 pass; 2 usage; 5 the server cannot be reached, or turns links away; \
@@ -88,6 +89,17 @@ pub(crate) struct Send {
     /// For how long, in seconds.
     #[arg(long, value_parser = seconds, default_value = "10s")]
     pub(crate) duration: Duration,
+    /// Links that end on purpose, a second: closed in order, reset, or left standing, in turns. The device comes
+    /// back within a second with its cursor and what is not acknowledged.
+    #[arg(long, default_value_t = 0.0, value_parser = churn)]
+    pub(crate) churn: f64,
+    /// Devices of a group, an even number: so many links each are a group, which is made first, and every fifth
+    /// message of a device goes to it. The number of links is a multiple of this.
+    #[arg(long, value_parser = group)]
+    pub(crate) groups: Option<u64>,
+    /// The last two devices of a group are second devices of the users of the two before.
+    #[arg(long, requires = "groups")]
+    pub(crate) twins: bool,
     /// Bytes of a message.
     #[arg(long, default_value_t = 100, value_parser = body)]
     pub(crate) bytes: usize,
@@ -151,6 +163,13 @@ pub(crate) struct Check {
     pub(crate) json: Option<PathBuf>,
 }
 
+impl Send {
+    /// Who writes to whom.
+    pub(crate) fn circle(&self) -> Circle {
+        Circle { group: self.groups.unwrap_or(0), twins: self.twins }
+    }
+}
+
 impl Target {
     /// Where the servers are.
     pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>> {
@@ -172,6 +191,17 @@ fn seconds(text: &str) -> Result<Duration, String> {
         "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
         _ => Err(format!("{unit} is no unit of time; there are ms, s and m")),
     }
+}
+
+fn churn(text: &str) -> Result<f64, String> {
+    let churn: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
+    if (0.0..=100_000.0).contains(&churn) { Ok(churn) } else { Err("0 to 100000 a second".into()) }
+}
+
+fn group(text: &str) -> Result<u64, String> {
+    let group: u64 = text.parse().map_err(|_| format!("{text} is no number"))?;
+    let is_one = group.is_multiple_of(2) && (4..=proto::limits::GROUP_MEMBERS_MAX as u64).contains(&group);
+    if is_one { Ok(group) } else { Err("an even number from 4".into()) }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -205,6 +235,8 @@ mod tests {
         let args = Args::try_parse_from(line.split(' ')).ok();
         let Some(Args { command: Command::Send(send) }) = args else { panic!("not a send") };
         assert_eq!((send.target.server.len(), send.target.ops.len(), send.links), (2, 2, 2_000));
-        assert!(Args::try_parse_from("loadtest send --bytes 3".split(' ')).is_err());
+        for wrong in ["--bytes 3", "--groups 5", "--groups 2", "--twins", "--churn -1"] {
+            assert!(Args::try_parse_from(format!("loadtest send {wrong}").split(' ')).is_err(), "{wrong}");
+        }
     }
 }

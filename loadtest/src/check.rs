@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
 use crate::args::Check;
+use crate::circle::{Circle, Room};
 use crate::exit::Exit;
 use crate::judge::Judge;
 use crate::violations::Violations;
@@ -25,9 +26,10 @@ struct Findings {
 pub(crate) fn run(args: &Check) -> Result<Exit> {
     let paths = journal::all(&args.journal)?;
     ensure!(!paths.is_empty(), "{} holds no journal", args.journal.display());
+    let circle = journal::circle(&args.journal)?;
     let mut findings = Findings::default();
     for path in &paths {
-        judge(path, &mut findings)?;
+        judge(path, circle, &mut findings)?;
     }
     let Findings { devices, sent, acked, violations } = &findings;
     println!("{devices} devices, {sent} sent, {acked} acknowledged");
@@ -42,19 +44,22 @@ pub(crate) fn run(args: &Check) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Judges the devices of one journal; both of a pair are in it.
-fn judge(path: &Path, findings: &mut Findings) -> Result<()> {
+/// Judges the devices of one journal; all who write to each other are in it.
+fn judge(path: &Path, circle: Circle, findings: &mut Findings) -> Result<()> {
     let mut judges: BTreeMap<u64, Judge> = BTreeMap::new();
     journal::read(path, |device, note| {
-        judges.entry(device).or_insert_with(|| Judge::new(device, device ^ 1)).take(note, |_| {});
+        judges.entry(device).or_insert_with(|| Judge::new(device, circle)).take(note, |_| {});
     })?;
     for (device, judge) in &judges {
-        let peer = judges.get(&(device ^ 1));
-        let peer = peer.with_context(|| format!("{} lacks device {}", path.display(), device ^ 1))?;
+        let audience =
+            [Room::Direct, Room::Group].into_iter().flat_map(|room| circle.audience(*device, room));
+        if let Some(missing) = audience.into_iter().find(|device| !judges.contains_key(device)) {
+            bail!("{} lacks device {missing}", path.display());
+        }
         findings.devices += 1;
         findings.sent += judge.sent();
         findings.acked += (0..judge.sent()).filter(|index| judge.is_acked(*index)).count() as u64;
-        findings.violations.add(&judge.finish(peer));
+        findings.violations.add(&judge.finish(|device| judges.get(&device)));
     }
     Ok(())
 }

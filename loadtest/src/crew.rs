@@ -26,12 +26,12 @@ struct Worker {
 }
 
 impl Crew {
-    /// Starts workers for so many links; each is given its share of the spec.
-    pub(crate) fn start(links: u64, share: impl Fn(u64, u64) -> Spec) -> Result<Crew> {
+    /// Starts workers for so many links, which come in multiples of `unit`; each is given its share of the spec.
+    pub(crate) fn start(links: u64, unit: u64, share: impl Fn(u64, u64) -> Spec) -> Result<Crew> {
         let (sender, reports) = channel();
         let mut workers = Vec::new();
         let mut first = 0;
-        for links in shares(links) {
+        for links in shares(links, unit) {
             let spec = serde_json::to_string(&share(first, links))?;
             first += links;
             let mut child = Command::new(std::env::current_exe()?)
@@ -108,11 +108,11 @@ impl Drop for Crew {
     }
 }
 
-/// Even shares: both devices of a pair are one worker's.
-fn shares(links: u64) -> Vec<u64> {
-    let workers = links.div_ceil(LINKS_MAX);
-    let pairs = links.div_ceil(2);
-    let share = |i: u64| 2 * (pairs * (i + 1) / workers - pairs * i / workers);
+/// Even shares: whoever writes to each other is one worker's.
+fn shares(links: u64, unit: u64) -> Vec<u64> {
+    let workers = links.div_ceil(LINKS_MAX / unit * unit);
+    let units = links.div_ceil(unit);
+    let share = |i: u64| unit * (units * (i + 1) / workers - units * i / workers);
     (0..workers).map(share).collect()
 }
 
@@ -121,10 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_even_numbers_and_add_up() {
-        assert_eq!(shares(2_000), [2_000]);
-        let many = shares(100_000);
-        assert_eq!((many.len(), many.iter().sum::<u64>()), (6, 100_000));
-        assert!(many.iter().all(|links| links % 2 == 0 && *links <= LINKS_MAX));
+    fn shares_are_multiples_of_a_unit_and_add_up() {
+        assert_eq!((shares(2_000, 2), shares(2_000, 10)), (vec![2_000], vec![2_000]));
+        for unit in [2, 10, 14] {
+            let links = 100_000_u64.next_multiple_of(unit);
+            let many = shares(links, unit);
+            assert_eq!((many.len(), many.iter().sum::<u64>()), (6, links));
+            assert!(many.iter().all(|links| links % unit == 0 && *links <= LINKS_MAX));
+        }
     }
 }

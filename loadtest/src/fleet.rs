@@ -14,6 +14,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::churn::Parting;
+use crate::circle::Circle;
 use crate::clock::{Clock, Micros};
 use crate::journal::Journal;
 use crate::link::{Link, Seen};
@@ -86,39 +88,63 @@ impl Fleet {
     pub(crate) fn grow(
         &mut self,
         run: &str,
+        circle: Circle,
         links: u64,
         seen: &mut impl FnMut(&Link, Seen, Micros),
     ) -> Result<()> {
         while (self.links.len() as u64) < links {
-            self.links.push(Link::new(run, self.first + self.links.len() as u64, self.journal.clone())?);
+            let number = self.first + self.links.len() as u64;
+            self.links.push(Link::new(run, circle, number, self.journal.clone())?);
             self.signing_in.push(false);
             self.tend(self.links.len() - 1, seen);
         }
         Ok(())
     }
 
-    /// Has the link of this index send its next message.
+    /// Has every group made by the device that is to make it.
+    pub(crate) fn found(&mut self, seen: &mut impl FnMut(&Link, Seen, Micros)) -> Result<(), SendError> {
+        for index in 0..self.links.len() {
+            self.links.get_mut(index).map_or(Ok(()), Link::found)?;
+            self.tend(index, seen);
+        }
+        Ok(())
+    }
+
+    /// Ends a link that is signed in, if the one of this index is; whether it was. It comes back.
+    pub(crate) fn part(
+        &mut self,
+        index: usize,
+        how: Parting,
+        seen: &mut impl FnMut(&Link, Seen, Micros),
+    ) -> bool {
+        let now = self.now();
+        let Some(link) = self.links.get_mut(index).filter(|link| link.is_live()) else { return false };
+        link.part(now, how);
+        self.tend(index, seen);
+        true
+    }
+
+    /// Has the link of this index send its next message; how many other devices are to see it.
     pub(crate) fn send(
         &mut self,
         index: usize,
         bytes: usize,
         seen: &mut impl FnMut(&Link, Seen, Micros),
-    ) -> Result<(), SendError> {
+    ) -> Result<u64, SendError> {
         let outcome = self.links.get_mut(index).map_or(Err(SendError::Closed), |link| link.send(bytes));
         self.tend(index, seen);
         outcome
     }
 
     /// Has every link read its timeline again.
-    pub(crate) fn read_again(&mut self, seen: &mut impl FnMut(&Link, Seen, Micros)) -> Result<()> {
+    pub(crate) fn read_again(&mut self, seen: &mut impl FnMut(&Link, Seen, Micros)) {
         for index in 0..self.links.len() {
             self.signed_in(index);
             if let Some(link) = self.links.get_mut(index) {
-                link.read_again()?;
+                link.read_again();
             }
             self.tend(index, seen);
         }
-        Ok(())
     }
 
     /// Ends every link.
@@ -148,10 +174,7 @@ impl Fleet {
         let now = self.now();
         let Some(link) = self.links.get_mut(index) else { return };
         let key = &self.key;
-        // An id that came this far is one that can be named.
-        let token = |link: &Link| {
-            link.identity().map(|(user, device)| key.token(user, &device, TOKEN_LIFE_S)).unwrap_or_default()
-        };
+        let token = |link: &Link| key.token(&link.names().user, &link.names().device, TOKEN_LIFE_S);
         let mut happened = Vec::new();
         link.ready(now, &mut self.scratch, token, &mut |what| happened.push(what));
         self.tell(index, &happened, now, seen);

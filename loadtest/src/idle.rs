@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::args::Idle;
+use crate::circle::Circle;
 use crate::crew::Crew;
 use crate::exit::Exit;
 use crate::figures::{self, float};
@@ -66,12 +67,13 @@ fn measure(args: &Idle) -> Result<Usage> {
 fn start(args: &Idle) -> Result<Crew> {
     let servers = args.target.addresses()?;
     let run = run_id();
-    Crew::start(args.links, |first, links| Spec {
+    Crew::start(args.links, Circle::default().unit(), |first, links| Spec {
         run: run.clone(),
         servers: servers.clone(),
         key: args.target.key.clone(),
         first,
         links,
+        circle: Circle::default(),
         connect_s: args.target.connect_timeout.as_secs(),
         journal: None,
         load: None,

@@ -2,7 +2,8 @@
 //! again, by a process that has seen nothing else.
 //!
 //! A record is the device's number (u64), the kind (u8), the length of what follows (u32), both little-endian,
-//! and what follows: an index (u64), a frame of the server's as protobuf, or nothing.
+//! and what follows: an index (u64), a frame of the server's as protobuf, or nothing. Who writes to whom stands in a
+//! file beside it.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -13,11 +14,14 @@ use anyhow::{Context, Result, bail};
 use prost::Message as _;
 use proto::{limits, v1};
 
+use crate::circle::Circle;
 use crate::judge::Note;
 
 const BUFFER_BYTES: usize = 1 << 20;
 /// What a journal's file name ends with.
 const EXTENSION: &str = "journal";
+/// The file with the circle.
+const CIRCLE: &str = "circle.json";
 
 const SENT: u8 = 1;
 const ACKED: u8 = 2;
@@ -82,6 +86,21 @@ impl Journal {
         let written = state.failed.take().map_or(Ok(()), Err).and_then(|()| state.file.flush());
         written.with_context(|| self.path.display().to_string())
     }
+}
+
+/// A directory for the journals of a run, in which it stands who writes to whom.
+pub(crate) fn create_dir(dir: &Path, circle: Circle) -> Result<()> {
+    let path = dir.join(CIRCLE);
+    let written =
+        std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, serde_json::to_vec(&circle)?));
+    written.with_context(|| path.display().to_string())
+}
+
+/// What stands there.
+pub(crate) fn circle(dir: &Path) -> Result<Circle> {
+    let path = dir.join(CIRCLE);
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
 
 /// The journals of a directory, in the order of their first devices.

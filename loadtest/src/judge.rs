@@ -8,8 +8,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use proto::v1;
 use v1::server_frame::Frame;
 
+use crate::circle::{Circle, Room};
 use crate::dense::{Dense, Order};
 use crate::payload;
+use crate::sight::Sight;
 use crate::violations::Violations;
 
 /// Entries above a gap that are kept until it closes; the client core keeps fewer.
@@ -18,21 +20,18 @@ const AHEAD_MAX: usize = 1_024;
 /// The judge of one device's timeline.
 #[derive(Debug)]
 pub(crate) struct Judge {
-    /// The device itself, and the one that it writes to.
+    /// The device itself, and who writes to whom.
     me: u64,
-    peer: u64,
+    circle: Circle,
     /// What stands under seq 1, 2, …, as hashes.
     timeline: Vec<u64>,
     /// Entries that were pushed above what a lost push has left open.
     ahead: BTreeMap<u64, v1::Entry>,
-    /// The conversation's last number.
-    no: u64,
+    /// Its conversations.
+    rooms: BTreeMap<Room, Sight>,
     /// Messages handed over, and of them those that were acknowledged, by index.
     sent: u64,
     acked: Dense,
-    /// The device's own messages in its timeline, and the peer's, by index.
-    own: Dense,
-    received: Dense,
     /// What was known when the device last asked for a head.
     asked: u64,
     /// Up to where the second reading of the timeline has come; none in the first.
@@ -68,17 +67,15 @@ pub(crate) struct Fresh {
 
 impl Judge {
     /// For a device that has read nothing yet.
-    pub(crate) fn new(me: u64, peer: u64) -> Self {
+    pub(crate) fn new(me: u64, circle: Circle) -> Self {
         Self {
             me,
-            peer,
+            circle,
             timeline: Vec::new(),
             ahead: BTreeMap::new(),
-            no: 0,
+            rooms: BTreeMap::new(),
             sent: 0,
             acked: Dense::default(),
-            own: Dense::default(),
-            received: Dense::default(),
             asked: 0,
             reread: None,
             violations: Violations::default(),
@@ -156,15 +153,33 @@ impl Judge {
         self.acked.has(index)
     }
 
-    /// The final verdict; `peer` is the judge of the device that this one wrote to.
-    pub(crate) fn finish(&self, peer: &Judge) -> Violations {
+    /// Whether its group has been made.
+    pub(crate) fn has_group(&self) -> bool {
+        self.rooms.contains_key(&Room::Group)
+    }
+
+    /// The final verdict; `of` finds the judge of every device that this one's messages go to.
+    pub(crate) fn finish<'a>(&'a self, of: impl Fn(u64) -> Option<&'a Judge>) -> Violations {
         let mut violations = self.violations;
-        let is_there = |index: u64| self.own.has(index) && peer.received.has(index);
-        violations.lost +=
-            (0..self.sent).filter(|index| self.is_acked(*index) && !is_there(*index)).count() as u64;
+        for index in (0..self.sent).filter(|index| self.is_acked(*index)) {
+            let (room, nth) = self.circle.place(index);
+            let mut audience = self.circle.audience(self.me, room);
+            let is_there =
+                audience.all(|device| of(device).is_some_and(|judge| judge.has(room, self.me, nth)));
+            violations.lost += u64::from(!is_there);
+        }
+        for (room, sight) in &self.rooms {
+            let mut audience = self.circle.audience(self.me, *room).filter_map(&of);
+            let differs = audience.any(|other| other.rooms.get(room).is_some_and(|it| sight.contradicts(it)));
+            violations.out_of_order += u64::from(differs);
+        }
         let unread = self.reread.is_some() && !self.is_reread();
         violations.seq_holes += u64::from(unread);
         violations
+    }
+
+    fn has(&self, room: Room, sender: u64, nth: u64) -> bool {
+        self.rooms.get(&room).is_some_and(|sight| sight.has(sender, nth))
     }
 
     fn entry(&mut self, entry: &v1::Entry, fresh: &mut impl FnMut(Fresh)) {
@@ -189,24 +204,45 @@ impl Judge {
 
     /// The next entry of the timeline.
     fn message(&mut self, entry: &v1::Entry) -> Option<Fresh> {
-        let Some(v1::entry::Event::Message(message)) = &entry.event else {
-            let is_rejection = matches!(entry.event, Some(v1::entry::Event::Rejected(_)));
-            *(if is_rejection { &mut self.violations.refused } else { &mut self.violations.alien }) += 1;
-            return None;
+        let message = match &entry.event {
+            Some(v1::entry::Event::Message(message)) => message,
+            Some(v1::entry::Event::GroupCreated(_)) => {
+                self.group(entry);
+                return None;
+            }
+            event => {
+                let is_rejection = matches!(event, Some(v1::entry::Event::Rejected(_)));
+                *(if is_rejection { &mut self.violations.refused } else { &mut self.violations.alien }) += 1;
+                return None;
+            }
         };
-        let named =
-            payload::decode(&message.data).filter(|(device, _)| [self.me, self.peer].contains(device));
-        let Some((device, index)) = named else {
+        let Some((device, index, room, nth)) = self.named(entry, message) else {
             self.violations.alien += 1;
             return None;
         };
-        let is_next = entry.no == self.no + 1;
-        self.no = self.no.max(entry.no);
-        let seen = if device == self.me { &mut self.own } else { &mut self.received };
-        let order = seen.take(index);
+        let sight = self.rooms.entry(room).or_default();
+        let is_next = sight.number(entry.no, (device, index));
+        let order = sight.take(device, nth);
         self.violations.repeated += u64::from(order == Order::Repeat);
         self.violations.out_of_order += u64::from(order == Order::Late || !is_next);
         (order != Order::Repeat).then_some(Fresh { device, index })
+    }
+
+    /// Which message it is, if it is one that this device is to see, in the conversation where it belongs.
+    fn named(&mut self, entry: &v1::Entry, message: &v1::Message) -> Option<(u64, u64, Room, u64)> {
+        let (device, index) = payload::decode(&message.data)?;
+        let (room, nth) = self.circle.place(index);
+        let is_for_me = self.circle.audience(device, room).contains(&self.me);
+        let is_there = is_for_me && self.rooms.entry(room).or_default().is(&entry.conversation);
+        is_there.then_some((device, index, room, nth))
+    }
+
+    /// The group of this device is made: once, and before anything else in it.
+    fn group(&mut self, entry: &v1::Entry) {
+        let is_wanted = self.circle.founder(self.me).is_some() && !self.has_group();
+        let sight = self.rooms.entry(Room::Group).or_default();
+        let is_first = is_wanted && sight.is(&entry.conversation) && sight.number(entry.no, "made");
+        self.violations.alien += u64::from(!is_first);
     }
 }
 
@@ -222,164 +258,4 @@ fn hash(entry: &v1::Entry) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ME: u64 = 0;
-    const PEER: u64 = 1;
-    const SENT: u64 = 6;
-
-    /// What a device's frames bring.
-    type Journal = Vec<v1::Entry>;
-
-    fn entry(seq: u64, no: u64, device: u64, index: u64) -> v1::Entry {
-        let message = v1::Message { kind: 1, data: payload::encode(device, index, 40) };
-        v1::Entry { seq, no, event: Some(v1::entry::Event::Message(message)), ..v1::Entry::default() }
-    }
-
-    /// The two write in turns; both timelines hold all of it.
-    fn journal() -> Journal {
-        let turns = (0..2 * SENT).map(|turn| (turn + 1, turn % 2, turn / 2));
-        turns.map(|(seq, device, index)| entry(seq, seq, device, index)).collect()
-    }
-
-    fn renumber(journal: &mut Journal) {
-        for (i, entry) in journal.iter_mut().enumerate() {
-            (entry.seq, entry.no) = (i as u64 + 1, i as u64 + 1);
-        }
-    }
-
-    /// A device that sent its messages, has so many acknowledged, and reads its timeline in pushes.
-    fn read(me: u64, peer: u64, acked: u64, journal: &Journal) -> Judge {
-        let mut judge = Judge::new(me, peer);
-        (0..SENT).for_each(|_| judge.take(Note::Sent, |_| {}));
-        (0..acked).for_each(|index| judge.take(Note::Acked(index), |_| {}));
-        journal.chunks(3).for_each(|entries| push(&mut judge, entries));
-        judge
-    }
-
-    fn push(judge: &mut Judge, entries: &[v1::Entry]) {
-        let frame = Some(Frame::Push(v1::Push { entries: entries.to_vec() }));
-        judge.take(Note::Frame(&v1::ServerFrame { frame, ..v1::ServerFrame::default() }), |_| {});
-    }
-
-    /// Judges both devices where one's journal is spoilt.
-    fn judge(spoil: impl FnOnce(&mut Journal)) -> Violations {
-        let (mine, mut theirs) = (journal(), journal());
-        spoil(&mut theirs);
-        let (mine, theirs) = (read(ME, PEER, SENT, &mine), read(PEER, ME, SENT, &theirs));
-        let mut violations = mine.finish(&theirs);
-        violations.add(&theirs.finish(&mine));
-        violations
-    }
-
-    #[test]
-    fn a_journal_as_it_should_be_passes() {
-        assert_eq!(judge(|_| {}), Violations::default());
-    }
-
-    #[test]
-    fn a_lost_message_is_found() {
-        let found = judge(|journal| {
-            journal.remove(4);
-            renumber(journal);
-        });
-        assert_eq!(found, Violations { lost: 1, ..found });
-        let last = judge(|journal| {
-            journal.pop();
-        });
-        assert_eq!(last, Violations { lost: 1, ..Violations::default() });
-    }
-
-    #[test]
-    fn what_was_not_acknowledged_is_not_lost() {
-        let (mine, mut theirs) = (journal(), journal());
-        theirs.retain(|entry| entry.seq != 2 * SENT - 1);
-        renumber(&mut theirs);
-        let theirs = read(PEER, ME, SENT, &theirs);
-        assert_eq!(read(ME, PEER, SENT - 1, &mine).finish(&theirs).lost, 0);
-        assert_eq!(read(ME, PEER, SENT, &mine).finish(&theirs).lost, 1);
-    }
-
-    #[test]
-    fn a_doubled_message_is_found() {
-        let found = judge(|journal| {
-            let again = journal[4].clone();
-            journal.push(again);
-            renumber(journal);
-        });
-        assert_eq!(found, Violations { repeated: 1, ..Violations::default() });
-    }
-
-    #[test]
-    fn swapped_messages_are_found() {
-        let found = judge(|journal| {
-            journal.swap(2, 4);
-            renumber(journal);
-        });
-        assert_eq!(found, Violations { out_of_order: 1, ..Violations::default() });
-        let other_senders = judge(|journal| {
-            journal.swap(2, 3);
-            (journal[2].seq, journal[3].seq) = (3, 4);
-        });
-        assert!(other_senders.out_of_order > 0, "the conversation has one order");
-    }
-
-    #[test]
-    fn a_hole_in_the_seqs_is_found() {
-        let in_a_frame = judge(|journal| journal[4].seq = 50);
-        assert!(in_a_frame.seq_holes > 0 && in_a_frame.lost > 0);
-        let between_frames = judge(|journal| journal[3..].iter_mut().for_each(|entry| entry.seq += 1));
-        assert!(between_frames.lost > 0, "what stands behind a hole was never reached");
-    }
-
-    #[test]
-    fn a_page_that_closes_a_gap_is_no_violation() {
-        let found = judge(|journal| {
-            let late: Vec<v1::Entry> = journal.drain(3..6).collect();
-            journal.extend(late);
-        });
-        assert_eq!(found, Violations::default());
-    }
-
-    #[test]
-    fn a_seq_that_changes_is_found() {
-        let found = judge(|journal| {
-            let other = entry(2, 2, PEER, 5);
-            journal.push(other);
-        });
-        assert_eq!(found.rewritten, 1);
-    }
-
-    #[test]
-    fn a_changed_body_and_a_rejection_are_found() {
-        let body = judge(|journal| {
-            let message =
-                v1::Message { kind: 1, data: bytes::Bytes::from_static(b"something else entirely") };
-            journal[0].event = Some(v1::entry::Event::Message(message));
-        });
-        assert_eq!((body.alien, body.lost), (1, 1));
-        let rejected = judge(|journal| {
-            let event = v1::entry::Event::Rejected(v1::Rejected::default());
-            journal.push(v1::Entry { seq: 2 * SENT + 1, event: Some(event), ..v1::Entry::default() });
-        });
-        assert_eq!(rejected, Violations { refused: 1, ..Violations::default() });
-    }
-
-    #[test]
-    fn the_second_reading_has_to_be_the_same_and_whole() {
-        let journal = journal();
-        let mut judge = read(ME, PEER, 0, &journal);
-        judge.take(Note::Again, |_| {});
-        push(&mut judge, &journal[..5]);
-        assert!(!judge.is_reread());
-        assert_eq!(judge.finish(&judge).seq_holes, 1);
-        push(&mut judge, &journal[5..]);
-        assert!(judge.is_reread());
-        judge.take(Note::Asks, |_| {});
-        judge.head(2 * SENT);
-        assert!(!judge.finish(&judge).any());
-        judge.head(2 * SENT - 1);
-        assert_eq!(judge.finish(&judge).head_back, 1);
-    }
-}
+mod tests;

@@ -1,28 +1,21 @@
-//! One device over one socket: the client core, its bytes on the way in and out, its judge, and what is kept
-//! for judging it again. Reads and writes until the socket would block; decides nothing about the protocol,
-//! which is the core's.
+//! One device over one socket: the client core, its frames on the way in and out, its judge, and what is kept
+//! for judging it again. Decides nothing about the protocol, which is the core's.
 
-use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 
-use bytes::{Buf, BytesMut};
-use client::Target;
 use client::core::{Cause, Device, Event, LinkAction, SendError, Settings, Start};
 use client::store::Saved;
 use mio::net::TcpStream;
-use prost::Message as _;
-use proto::frame::{self, Decoder};
-use proto::{DeviceId, IdError, UserId, limits, v1};
+use proto::{IdError, v1};
 
+use crate::churn::Parting;
+use crate::circle::Circle;
 use crate::clock::Micros;
 use crate::journal::Journal;
 use crate::judge::{Fresh, Judge, Note};
+use crate::names::{GROUP_KEY, Names};
 use crate::payload;
-
-/// Bytes that wait to be written, beyond which the core is asked for no more frames.
-const OUT_BYTES_MAX: usize = 16 * 1024;
-/// What a device of the load is called.
-const DEVICE: &str = "load";
+use crate::wire::{Connection, Malformed, Moved, Wire};
 
 /// What happened on a link, for the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,27 +37,16 @@ pub(crate) enum Seen {
     Pinged,
 }
 
-/// Where the socket stands.
-#[derive(Debug)]
-enum Wire {
-    None,
-    /// Until the connection stands, or fails.
-    Connecting(TcpStream),
-    Open(TcpStream),
-}
-
 /// A device of the load.
 #[derive(Debug)]
 pub(crate) struct Link {
     number: u64,
-    user: UserId,
-    peer: UserId,
+    names: Names,
+    circle: Circle,
     device: Device,
+    /// Sends of the device that are no messages. They come first.
+    commands: u64,
     wire: Wire,
-    input: Decoder,
-    output: BytesMut,
-    /// Whether the socket may take more.
-    writable: bool,
     judge: Judge,
     journal: Option<Rc<Journal>>,
     /// How often a link was tried; the next address follows from it.
@@ -76,21 +58,22 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The device of this number in a run; 2p and 2p + 1 are a pair.
-    pub(crate) fn new(run: &str, number: u64, journal: Option<Rc<Journal>>) -> Result<Self, IdError> {
-        let peer = number ^ 1;
-        let user = |number: u64| UserId::new(&format!("load-{run}-{number}"));
-        let (user, peer_user) = (user(number)?, user(peer)?);
+    /// The device of this number in a run.
+    pub(crate) fn new(
+        run: &str,
+        circle: Circle,
+        number: u64,
+        journal: Option<Rc<Journal>>,
+    ) -> Result<Self, IdError> {
+        let names = Names::new(run, &circle, number)?;
         Ok(Self {
-            device: device(&user, number, false)?,
+            device: device(&names, number, false),
             number,
-            user,
-            peer: peer_user,
-            wire: Wire::None,
-            input: Decoder::new(limits::SERVER_FRAME_BYTES_MAX),
-            output: BytesMut::new(),
-            writable: false,
-            judge: Judge::new(number, peer),
+            names,
+            circle,
+            commands: 0,
+            wire: Wire::new(),
+            judge: Judge::new(number, circle),
             journal,
             attempts: 0,
             over: None,
@@ -98,12 +81,24 @@ impl Link {
         })
     }
 
-    /// Writes the device's next message to its peer.
-    pub(crate) fn send(&mut self, bytes: usize) -> Result<(), SendError> {
-        let message = v1::Message { kind: 1, data: payload::encode(self.number, self.judge.sent(), bytes) };
-        self.device.send(Target::User(self.peer.clone()), v1::send::Body::Message(message))?;
-        self.note(Note::Sent, &mut |_| {});
+    /// Makes the device's group, if it is the one to make it.
+    pub(crate) fn found(&mut self) -> Result<(), SendError> {
+        if let Some(members) = &self.names.founds {
+            self.device.create_group(GROUP_KEY, "", members)?;
+            self.commands += 1;
+        }
         Ok(())
+    }
+
+    /// Writes the device's next message. Says how many other devices are to see it.
+    pub(crate) fn send(&mut self, bytes: usize) -> Result<u64, SendError> {
+        let index = self.judge.sent();
+        let (room, _) = self.circle.place(index);
+        let message = v1::Message { kind: 1, data: payload::encode(self.number, index, bytes) };
+        self.device.send(self.names.target(room), v1::send::Body::Message(message))?;
+        self.note(Note::Sent, &mut |_| {});
+        let audience = self.circle.audience(self.number, room);
+        Ok(audience.end - audience.start - 1)
     }
 
     /// Judges what happened, and keeps it.
@@ -115,17 +110,22 @@ impl Link {
     }
 
     /// Forgets the link and the cursor, and reads the whole timeline again.
-    pub(crate) fn read_again(&mut self) -> Result<(), IdError> {
+    pub(crate) fn read_again(&mut self) {
         self.note(Note::Again, &mut |_| {});
-        self.close_wire();
-        self.device = device(&self.user, self.number, true)?;
-        Ok(())
+        self.wire.close();
+        self.device = device(&self.names, self.number, true);
+    }
+
+    /// Ends the link as a device does that will be back.
+    pub(crate) fn part(&mut self, now: Micros, how: Parting) {
+        self.wire.part(how);
+        self.device.handle_closed(now.millis());
     }
 
     /// Ends the link for good.
     pub(crate) fn close(&mut self, now: Micros) {
         self.device.close(now.millis());
-        self.close_wire();
+        self.wire.close();
     }
 
     /// Its number in the run.
@@ -134,8 +134,8 @@ impl Link {
     }
 
     /// Whom a token has to name.
-    pub(crate) fn identity(&self) -> Result<(&UserId, DeviceId), IdError> {
-        Ok((&self.user, DeviceId::new(DEVICE)?))
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Whether the device is signed in.
@@ -155,13 +155,12 @@ impl Link {
 
     /// A connection is being made.
     pub(crate) fn connecting(&mut self, stream: TcpStream) {
-        self.wire = Wire::Connecting(stream);
-        self.writable = false;
+        self.wire.connecting(stream);
     }
 
     /// No connection can be made.
     pub(crate) fn connect_failed(&mut self, now: Micros, why: String) {
-        self.close_wire();
+        self.wire.close();
         self.device.handle_connect_failed(now.millis(), why);
     }
 
@@ -173,22 +172,12 @@ impl Link {
         token: impl FnOnce(&Link) -> String,
         seen: &mut impl FnMut(Seen),
     ) {
-        if let Wire::Connecting(stream) = &self.wire {
-            match (stream.take_error(), stream.peer_addr()) {
-                (Ok(None), Ok(_)) => {}
-                // Not yet: a later edge tells.
-                (Ok(None), Err(error)) if error.kind() == ErrorKind::NotConnected => return,
-                (Ok(Some(error)) | Err(error), _) | (_, Err(error)) => {
-                    return self.connect_failed(now, error.to_string());
-                }
-            }
-            let token = token(self);
-            if let Wire::Connecting(stream) = std::mem::replace(&mut self.wire, Wire::None) {
-                self.wire = Wire::Open(stream);
-            }
-            self.device.handle_connected(now.millis(), token);
+        match self.wire.ready() {
+            Ok(Connection::AsBefore) => {}
+            Ok(Connection::Awaited) => return,
+            Ok(Connection::Made) => self.device.handle_connected(now.millis(), token(self)),
+            Err(why) => return self.connect_failed(now, why),
         }
-        self.writable = true;
         self.read(now, scratch, seen);
     }
 
@@ -203,7 +192,7 @@ impl Link {
             self.device.handle_written();
             match self.device.poll_link() {
                 Some(LinkAction::Connect { .. }) => wants_link = true,
-                Some(LinkAction::Disconnect) => self.close_wire(),
+                Some(LinkAction::Disconnect) => self.wire.close(),
                 None => {}
             }
             self.events(now, seen);
@@ -216,11 +205,14 @@ impl Link {
     fn events(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) {
         while let Some(event) = self.device.poll_event() {
             match event {
-                Event::Connected { .. } => seen(Seen::Live),
+                Event::Connected { .. } => {
+                    self.wire.forget_left();
+                    seen(Seen::Live);
+                }
                 Event::Entry(entry) => self.device.taken(now.millis(), entry.seq),
                 Event::Acked(sent) => {
-                    let index = sent.local.0;
-                    if !self.judge.is_acked(index) {
+                    let index = sent.local.0.checked_sub(self.commands);
+                    if let Some(index) = index.filter(|index| !self.judge.is_acked(*index)) {
                         self.note(Note::Acked(index), seen);
                         seen(Seen::Acked { index });
                     }
@@ -243,11 +235,11 @@ impl Link {
 
     /// Writes until the socket or the core has enough; whether anything moved.
     fn write(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) -> bool {
-        if !self.writable {
+        if !self.wire.is_writable() {
             return false;
         }
         let mut moved = false;
-        while self.output.len() < OUT_BYTES_MAX
+        while self.wire.has_room()
             && let Some(frame) = self.device.poll_frame(now.millis())
         {
             match &frame.frame {
@@ -257,74 +249,52 @@ impl Link {
                 }
                 _ => {}
             }
-            frame::encode(&frame, &mut self.output);
+            self.wire.push(&frame);
             moved = true;
         }
-        let Wire::Open(stream) = &mut self.wire else { return false };
-        while !self.output.is_empty() {
-            match stream.write(&self.output) {
-                Ok(bytes) if bytes > 0 => self.output.advance(bytes),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.writable = false;
-                    return false;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => {
-                    self.lost(now);
-                    return true;
-                }
+        match self.wire.flush() {
+            Moved::Bytes => moved,
+            Moved::Blocked => false,
+            Moved::Over => {
+                self.lost(now);
+                true
             }
         }
-        moved
     }
 
     fn read(&mut self, now: Micros, scratch: &mut [u8], seen: &mut impl FnMut(Seen)) {
         loop {
-            let Wire::Open(stream) = &mut self.wire else { return };
-            match stream.read(scratch) {
-                Ok(bytes) if bytes > 0 => {
-                    self.input.extend(scratch.get(..bytes).unwrap_or_default());
-                    self.frames(now, seen);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => return self.lost(now),
+            match self.wire.read(scratch) {
+                Moved::Bytes => self.frames(now, seen),
+                Moved::Blocked => return,
+                Moved::Over => return self.lost(now),
             }
         }
     }
 
     fn frames(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) {
         loop {
-            let frame = match self.input.next_frame() {
-                Ok(Some(bytes)) => v1::ServerFrame::decode(bytes).ok(),
+            match self.wire.next_frame() {
+                Ok(Some(frame)) => {
+                    self.note(Note::Frame(&frame), seen);
+                    self.device.handle_frame(now.millis(), frame);
+                }
                 Ok(None) => return,
-                Err(_) => None,
-            };
-            let Some(frame) = frame else {
-                return self.device.handle_malformed(now.millis(), "not frames");
-            };
-            self.note(Note::Frame(&frame), seen);
-            self.device.handle_frame(now.millis(), frame);
+                Err(Malformed) => return self.device.handle_malformed(now.millis(), "not frames"),
+            }
         }
     }
 
     fn lost(&mut self, now: Micros) {
-        self.close_wire();
+        self.wire.close();
         self.device.handle_closed(now.millis());
-    }
-
-    fn close_wire(&mut self) {
-        self.wire = Wire::None;
-        self.writable = false;
-        self.input = Decoder::new(limits::SERVER_FRAME_BYTES_MAX);
-        self.output = BytesMut::new();
     }
 }
 
 /// A core that reads its timeline from the beginning.
-fn device(user: &UserId, number: u64, again: bool) -> Result<Device, IdError> {
-    let mut settings = Settings::new(user.clone(), DeviceId::new(DEVICE)?);
+fn device(names: &Names, number: u64, again: bool) -> Device {
+    let mut settings = Settings::new(names.user.clone(), names.device.clone());
     settings.start = Start::All;
     let saved = Saved { cursor: Some(0), ..Saved::default() };
-    Ok(Device::new(settings, saved, 2 * number + u64::from(again)))
+    Device::new(settings, saved, 2 * number + u64::from(again))
 }

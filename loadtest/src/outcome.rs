@@ -27,12 +27,18 @@ pub(crate) fn record(latencies: &mut Latencies, us: u64) {
 pub(crate) struct Outcome {
     /// Messages handed to the devices.
     pub(crate) sent: u64,
-    /// Of these, acknowledged.
+    /// Devices other than their senders' that are to see them, over all messages.
+    pub(crate) copies: u64,
+    /// Of the messages, acknowledged.
     pub(crate) acked: u64,
-    /// Received by the peer, each counted once.
+    /// Received by other devices, each counted once for each of them.
     pub(crate) received: u64,
     /// Of the sender's own copies, each counted once.
     pub(crate) own: u64,
+    /// Links that were ended on purpose.
+    pub(crate) parted: u64,
+    /// Entries of all timelines.
+    pub(crate) entries: u64,
     /// Links that ended and were made again.
     pub(crate) reconnects: u64,
     /// Messages that a full outbox did not take.
@@ -55,9 +61,12 @@ impl Outcome {
     /// Adds another worker's.
     pub(crate) fn add(&mut self, other: Outcome) {
         self.sent += other.sent;
+        self.copies += other.copies;
         self.acked += other.acked;
         self.received += other.received;
         self.own += other.own;
+        self.parted += other.parted;
+        self.entries += other.entries;
         self.reconnects += other.reconnects;
         self.overflowed += other.overflowed;
         self.late_us_max = self.late_us_max.max(other.late_us_max);

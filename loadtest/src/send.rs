@@ -1,6 +1,6 @@
 //! `loadtest send`: the run, its figures and its verdict.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::args::Send;
@@ -9,15 +9,19 @@ use crate::exit::Exit;
 use crate::outcome::{self, Latencies, Outcome};
 use crate::spec::{Load, Order, Report, Spec};
 use crate::usage;
-use crate::{figures, run_id};
+use crate::{figures, journal, run_id};
 
 /// A harness that is later than this with a send is not the open loop it says it is.
 const LATE_US_MAX: u64 = 1_000_000;
 
 /// Runs it.
 pub(crate) fn run(args: &Send) -> Result<Exit> {
+    if let Some(group) = args.groups.filter(|group| !args.links.is_multiple_of(*group)) {
+        eprintln!("error: --links {} is no multiple of --groups {group}", args.links);
+        return Ok(Exit::Usage);
+    }
     if let Some(dir) = &args.journal {
-        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        journal::create_dir(dir, args.circle())?;
     }
     let mut crew = start(args)?;
     crew.links(args.links)?;
@@ -46,18 +50,21 @@ pub(crate) fn run(args: &Send) -> Result<Exit> {
 fn start(args: &Send) -> Result<Crew> {
     let servers = args.target.addresses()?;
     let run = run_id();
-    Crew::start(args.links, |first, links| Spec {
+    let circle = args.circle();
+    Crew::start(args.links, circle.unit(), |first, links| Spec {
         run: run.clone(),
         servers: servers.clone(),
         key: args.target.key.clone(),
         first,
         links,
+        circle,
         connect_s: args.target.connect_timeout.as_secs(),
         journal: args.journal.clone(),
         load: Some(Load {
             rate: args.rate * figures::float(links) / figures::float(args.links.next_multiple_of(2)),
             duration_s: args.duration.as_secs(),
             body_bytes: args.bytes,
+            churn: args.churn * figures::float(links) / figures::float(args.links.next_multiple_of(2)),
             drain_s: args.drain.as_secs(),
         }),
     })
@@ -98,6 +105,12 @@ fn text(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         outcome.own,
         outcome.reconnects,
     ));
+    if outcome.parted > 0 || args.groups.is_some() {
+        let Outcome { copies, entries, parted, .. } = outcome;
+        line(format!(
+            "to {copies} other devices, {entries} entries in timelines; {parted} links ended on purpose"
+        ));
+    }
     line(outcome.violations.text());
     for (name, pairs) in [("end to end", &outcome.end_to_end), ("to ack", &outcome.to_ack)] {
         let latencies = outcome::from_pairs(pairs);
@@ -136,6 +149,9 @@ fn json(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         "received": outcome.received,
         "own": outcome.own,
         "reconnects": outcome.reconnects,
+        "copies": outcome.copies,
+        "entries": outcome.entries,
+        "parted": outcome.parted,
         "overflowed": outcome.overflowed,
         "violations": outcome.violations,
         "end_to_end_us": quantiles(&outcome::from_pairs(&outcome.end_to_end)),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::circle::Circle;
 use crate::outcome::Outcome;
 
 /// One worker's share of a run.
@@ -18,6 +19,8 @@ pub(crate) struct Spec {
     /// The number of its first link, and how many it has.
     pub(crate) first: u64,
     pub(crate) links: u64,
+    /// Who writes to whom.
+    pub(crate) circle: Circle,
     /// Signing all links in may take this long.
     pub(crate) connect_s: u64,
     /// The directory in which everything is kept that its devices did and were told.
@@ -33,6 +36,8 @@ pub(crate) struct Load {
     pub(crate) rate: f64,
     pub(crate) duration_s: u64,
     pub(crate) body_bytes: usize,
+    /// Links that end on purpose, a second, of this worker.
+    pub(crate) churn: f64,
     /// Everything has to arrive within this time after the last send.
     pub(crate) drain_s: u64,
 }

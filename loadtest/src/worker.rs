@@ -5,17 +5,18 @@ use std::io::{BufRead, Write};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use client::core::SendError;
 use client::development::Key;
 
+use crate::churn::Churn;
 use crate::clock::Micros;
 use crate::fleet::Fleet;
 use crate::journal::Journal;
-use crate::link::{Link, Seen};
-use crate::outcome::{self, Latencies, Outcome};
+use crate::link::Link;
 use crate::plan::Plan;
 use crate::spec::{Load, Order, Report, Spec};
+use crate::tally::Tally;
 use crate::usage;
 
 /// Nothing is waited for longer at a time, so that orders are heard.
@@ -41,53 +42,6 @@ struct Worker<'a> {
     orders: Receiver<Order>,
 }
 
-/// What the links have told so far.
-struct Tally {
-    plan: Option<(Plan, Micros)>,
-    first: u64,
-    live: u64,
-    over: Option<String>,
-    outcome: Outcome,
-    pings: u64,
-    end_to_end: Latencies,
-    to_ack: Latencies,
-}
-
-impl Tally {
-    fn add(&mut self, link: &Link, seen: Seen, now: Micros) {
-        let number = link.number() - self.first;
-        match seen {
-            Seen::Live => self.live += 1,
-            Seen::Ended => {}
-            Seen::Over => self.over = link.over.clone(),
-            Seen::Pinged => self.pings += 1,
-            Seen::Acked { index } => {
-                self.outcome.acked += 1;
-                if let Some(late) = self.since_due(now, number, index) {
-                    outcome::record(&mut self.to_ack, late);
-                }
-            }
-            Seen::Message(fresh) if fresh.device == link.number() => self.outcome.own += 1,
-            Seen::Message(fresh) => {
-                self.outcome.received += 1;
-                if let Some(late) = self.since_due(now, fresh.device - self.first, fresh.index) {
-                    outcome::record(&mut self.end_to_end, late);
-                }
-            }
-        }
-    }
-
-    fn since_due(&self, now: Micros, number: u64, index: u64) -> Option<u64> {
-        let (plan, start) = self.plan.as_ref()?;
-        Some(now.since(plan.due(*start, number, index)))
-    }
-
-    fn is_all_there(&self) -> bool {
-        let Outcome { sent, acked, received, own, .. } = self.outcome;
-        acked == sent && received == sent && own == sent
-    }
-}
-
 impl<'a> Worker<'a> {
     fn new(spec: &'a Spec) -> Result<Self> {
         let key = Key::read(&spec.key)?;
@@ -97,16 +51,7 @@ impl<'a> Worker<'a> {
             spec,
             fleet: Fleet::new(spec.servers.clone(), key, spec.first, journal.clone())?,
             journal,
-            tally: Tally {
-                plan: None,
-                first: spec.first,
-                live: 0,
-                over: None,
-                outcome: Outcome::default(),
-                pings: 0,
-                end_to_end: outcome::latencies(),
-                to_ack: outcome::latencies(),
-            },
+            tally: Tally::new(spec.first),
             orders: listen(),
         })
     }
@@ -141,7 +86,8 @@ impl<'a> Worker<'a> {
     fn sign_in(&mut self, links: u64) -> Result<()> {
         let until = self.fleet.now().after(self.spec.connect_s * 1_000_000);
         let tally = &mut self.tally;
-        self.fleet.grow(&self.spec.run, links, &mut |link, seen, now| tally.add(link, seen, now))?;
+        let Spec { run, circle, .. } = self.spec;
+        self.fleet.grow(run, *circle, links, &mut |link, seen, now| tally.add(link, seen, now))?;
         while !self.fleet.links().iter().all(Link::is_live) {
             self.turn_until(None)?;
             if let Some(why) = &self.tally.over {
@@ -158,10 +104,11 @@ impl<'a> Worker<'a> {
     fn load(&mut self, load: &Load) -> Result<()> {
         let plan =
             Plan { pairs: self.spec.links / 2, rate: load.rate, duration_us: load.duration_s * 1_000_000 };
+        self.make_groups()?;
         let start = self.fleet.now();
         let (cpu, live) = (usage::cpu_us(), self.tally.live);
         self.tally.plan = Some((plan, start));
-        self.send_all(&plan, start, load.body_bytes)?;
+        self.send_all(&plan, start, load)?;
         report(&Report::Sent)?;
         let sent = self.fleet.now();
         self.run_until(sent.after(load.drain_s * 1_000_000), |worker| worker.tally.is_all_there())?;
@@ -171,23 +118,38 @@ impl<'a> Worker<'a> {
         self.tally.outcome.cpu_us = usage::cpu_us().saturating_sub(cpu);
         report(&Report::Drained)?;
         self.read_again(load.drain_s)?;
-        self.finish();
+        self.judge();
         self.journal.as_ref().map_or(Ok(()), |journal| journal.finish())?;
-        report(&Report::Done(Box::new(std::mem::take(&mut self.tally.outcome))))
+        report(&Report::Done(Box::new(self.tally.finish())))
     }
 
-    /// Hands every message over when it is due, whatever became of those before it.
-    fn send_all(&mut self, plan: &Plan, start: Micros, bytes: usize) -> Result<()> {
+    /// Has the groups made, and waits until every device has heard of its own.
+    fn make_groups(&mut self) -> Result<()> {
+        if self.spec.circle.group == 0 {
+            return Ok(());
+        }
+        let tally = &mut self.tally;
+        self.fleet.found(&mut |link, seen, now| tally.add(link, seen, now))?;
+        let are_made = |worker: &Worker<'_>| worker.fleet.links().iter().all(|link| link.judge().has_group());
+        self.run_until(self.fleet.now().after(self.spec.connect_s * 1_000_000), are_made)?;
+        ensure!(are_made(self), "not every group was made within {} s", self.spec.connect_s);
+        Ok(())
+    }
+
+    /// Hands every message over when it is due, whatever became of those before it, and ends links meanwhile.
+    fn send_all(&mut self, plan: &Plan, start: Micros, load: &Load) -> Result<()> {
         let mut number = 0;
+        let mut churn = Churn::new(load.churn);
         while number < plan.messages() {
             self.turn_until(Some(start.after(plan.turn(number).at_us)))?;
+            self.part(&mut churn, start);
             for _ in 0..BURST {
                 let turn = plan.turn(number);
                 let due = start.after(turn.at_us);
                 if number == plan.messages() || due > self.fleet.now() {
                     break;
                 }
-                self.send(usize::try_from(turn.device)?, due, bytes)?;
+                self.send(usize::try_from(turn.device)?, due, load.body_bytes)?;
                 number += 1;
             }
         }
@@ -198,7 +160,10 @@ impl<'a> Worker<'a> {
         let tally = &mut self.tally;
         tally.outcome.late_us_max = tally.outcome.late_us_max.max(self.fleet.now().since(due));
         match self.fleet.send(index, bytes, &mut |link, seen, now| tally.add(link, seen, now)) {
-            Ok(()) => self.tally.outcome.sent += 1,
+            Ok(copies) => {
+                self.tally.outcome.sent += 1;
+                self.tally.outcome.copies += copies;
+            }
             // The message is left out, so the device's later ones have other indexes than the plan's: the
             // run is invalid as a measurement, and still judged for losses.
             Err(SendError::Full) => self.tally.outcome.overflowed += 1,
@@ -207,10 +172,20 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Ends the links whose time it is, whichever are signed in.
+    fn part(&mut self, churn: &mut Churn, start: Micros) {
+        while let Some(how) = churn.next(self.fleet.now().since(start)) {
+            let tally = &mut self.tally;
+            let index = rand::random_range(0..self.fleet.links().len().max(1));
+            let parted = self.fleet.part(index, how, &mut |link, seen, now| tally.add(link, seen, now));
+            self.tally.outcome.parted += u64::from(parted);
+        }
+    }
+
     /// What is stored must be what was seen. A slow server may take its time: only a standstill ends this early.
     fn read_again(&mut self, patience_s: u64) -> Result<()> {
         let tally = &mut self.tally;
-        self.fleet.read_again(&mut |link, seen, now| tally.add(link, seen, now))?;
+        self.fleet.read_again(&mut |link, seen, now| tally.add(link, seen, now));
         let is_read = |worker: &Worker<'_>| worker.fleet.links().iter().all(|link| link.judge().is_reread());
         let at = |worker: &Self| worker.fleet.links().iter().map(|link| link.judge().reread()).sum::<u64>();
         loop {
@@ -222,16 +197,18 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn finish(&mut self) {
-        for pair in self.fleet.links().chunks_exact(2) {
-            let [one, other] = pair else { continue };
-            for (link, peer) in [(one, other), (other, one)] {
-                let violations = link.judge().finish(peer.judge());
-                self.tally.outcome.violations.add(&violations);
-            }
+    fn judge(&mut self) {
+        let (links, first) = (self.fleet.links(), self.spec.first);
+        let of = |device: u64| {
+            let index = usize::try_from(device.checked_sub(first)?).ok()?;
+            links.get(index).map(Link::judge)
+        };
+        for link in links {
+            let outcome = &mut self.tally.outcome;
+            outcome.violations.add(&link.judge().finish(of));
+            let is_first = !self.spec.circle.is_twin(link.number());
+            outcome.entries += if is_first { link.judge().known() } else { 0 };
         }
-        self.tally.outcome.end_to_end = outcome::to_pairs(&self.tally.end_to_end);
-        self.tally.outcome.to_ack = outcome::to_pairs(&self.tally.to_ack);
     }
 
     /// Goes on until a condition holds, at most until then.

@@ -20,6 +20,7 @@ mod http;
 mod load;
 mod process;
 mod server;
+mod soak;
 mod wait;
 
 pub use backends::Backends;
@@ -32,4 +33,5 @@ pub use http::get;
 pub use load::{Load, Run};
 pub use process::Process;
 pub use server::{Ports, Server};
+pub use soak::{Report as SoakReport, Soak};
 pub use wait::{DEADLINE, within};

@@ -1,0 +1,139 @@
+//! A soak: one process on embedded storage under a mixed load for a long time, with links that come and go; what
+//! it holds is looked at again and again. Judged is whether anything grows that should not.
+
+mod line;
+mod report;
+mod sample;
+mod stored;
+mod verdict;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::binary::loadtest;
+use crate::process::Process;
+use crate::server::Server;
+use crate::wait::within;
+pub use report::Report;
+use sample::{Descriptors, Disk, Sample};
+
+/// Signing all links in may take this long, and so may their going.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What comes after the load: everything arrives, and every timeline is read again.
+const CLOSING: Duration = Duration::from_secs(3_600);
+/// Samples before this part of the time are left out.
+const WARM_UP: f64 = 0.1;
+/// So are those before so many messages, while memtables, queues and tails are filled for the first time.
+const WARM_UP_MESSAGES: u32 = 300_000;
+/// With fewer messages only what holds at any moment is judged, and no growth.
+const GROWTH_MESSAGES: u32 = 800_000;
+/// A small cache of blocks, so that it is full before the samples count. The built-in one takes over a million
+/// messages to fill with the filters and indices of tables, which looks like a leak all that time.
+const CACHE: &str = "embedded.cache_bytes=4194304";
+
+/// What a soak consists of.
+#[derive(Clone, Debug)]
+pub struct Soak {
+    /// For how long messages are sent.
+    pub duration: Duration,
+    /// Between two samples.
+    pub every: Duration,
+    /// Devices: groups of ten, in which two users have two.
+    pub links: u32,
+    /// Messages a second.
+    pub rate: u32,
+    /// Links that end on purpose, a second.
+    pub churn: f64,
+    /// Where everything is kept: data, logs, figures.
+    pub dir: PathBuf,
+}
+
+impl Soak {
+    /// Runs it.
+    ///
+    /// # Panics
+    /// The server or the harness fails as such. What was promised is judged in the report.
+    #[must_use]
+    pub fn run(&self) -> Report {
+        let mut server = Server::start(&self.dir, "server", &["--set", CACHE]);
+        let pid = server.process().id();
+        let before = Descriptors::of(pid);
+        let mut load = self.load(&server);
+        within(PATIENCE, "the links are there", || {
+            (server.metric("godwit_conn_live_links")? >= f64::from(self.links)).then_some(())
+        });
+        let samples = self.samples(&server, pid);
+        load.wait(CLOSING);
+        let said = std::fs::read_to_string(self.dir.join("loadtest.log")).unwrap_or_default();
+        println!("{said}");
+        let figures = std::fs::read(self.dir.join("loadtest.json"));
+        let figures = figures.map_or(Value::Null, |text| serde_json::from_slice(&text).unwrap());
+        Report::new(self, &samples, before, self.closed(pid, before), figures)
+    }
+
+    /// Starts the harness.
+    fn load(&self, server: &Server) -> Process {
+        let ports = server.ports();
+        let address = |of: Option<std::net::SocketAddr>| of.expect("all roles").to_string();
+        let log = File::create(self.dir.join("loadtest.log")).unwrap();
+        let mut command = Command::new(loadtest());
+        command.args(["send", "--server", &address(ports.conn), "--ops", &address(ports.ops)]);
+        command.args(["--groups", "10", "--twins", "--drain", "600s", "--churn", &self.churn.to_string()]);
+        command.args(["--links", &self.links.to_string(), "--rate", &self.rate.to_string()]);
+        command.args(["--duration", &format!("{}s", self.duration.as_secs())]);
+        command.args(["--bytes", &verdict::BODY_BYTES.to_string()]);
+        command.arg("--json").arg(self.dir.join("loadtest.json"));
+        command.arg("--key").arg(server.data().join("dev-key.pem"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        Process::new(command.spawn().unwrap())
+    }
+
+    /// Looks at the server again and again while messages are sent.
+    fn samples(&self, server: &Server, pid: u32) -> Vec<Sample> {
+        let began = Instant::now();
+        let mut samples = Vec::new();
+        let mut due = Duration::ZERO;
+        while due < self.duration {
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
+            let messages = server.metric("godwit_logic_records_total{stage=\"conversation\"}");
+            let sample = Sample {
+                at: began.elapsed(),
+                rss_kib: sample::rss_kib(pid),
+                descriptors: Descriptors::of(pid),
+                disk: Disk::of(&server.data()),
+                messages: messages.unwrap_or_else(|| panic!("no figures:\n{}", server.log())),
+            };
+            println!("{}", sample.line());
+            samples.push(sample);
+            due += self.every;
+        }
+        samples
+    }
+
+    /// The descriptors once all links are gone: those of the beginning, if that comes about in time.
+    fn closed(&self, pid: u32, before: Descriptors) -> Descriptors {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = Descriptors::of(pid);
+            if now.are_back(&before) || Instant::now() > end {
+                return now;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// When samples begin to count.
+    fn warm_up(&self) -> Duration {
+        let messages = Duration::from_secs(u64::from(WARM_UP_MESSAGES / self.rate.max(1)));
+        self.duration.mul_f64(WARM_UP).max(messages)
+    }
+
+    /// Whether it is long enough to speak of growth.
+    fn shows_growth(&self) -> bool {
+        self.duration.as_secs() * u64::from(self.rate) >= u64::from(GROWTH_MESSAGES)
+    }
+}
