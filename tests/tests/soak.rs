@@ -29,6 +29,7 @@ fn a_short_soak_is_clean() {
         links: 40,
         rate: 80,
         churn: 4.0,
+        settings: Vec::new(),
         dir: dir.path().to_owned(),
     };
     let report = soak.run();

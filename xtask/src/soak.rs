@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Links that end on purpose and come back, a second.
     #[arg(long, default_value_t = 10.0)]
     churn: f64,
+    /// Further arguments of the soak, such as `--set embedded.cache_bytes=4194304`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    more: Vec<String>,
 }
 
 /// Builds what is needed, and runs it. Ends with its exit code: 0, or 20 where something does not hold.
@@ -29,10 +32,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let built = root().join("target/release");
     let mut command = Command::new(built.join("soak"));
     command.env("GODWIT_BIN", built.join("godwit")).env("LOADTEST_BIN", built.join("loadtest"));
-    let Args { minutes, links, rate, churn } = args;
+    let Args { minutes, links, rate, churn, more } = args;
     command.args(["--minutes", &minutes.to_string(), "--links", &links.to_string()]);
     command.args(["--rate", &rate.to_string(), "--churn", &churn.to_string()]);
-    command.arg("--dir").arg(root().join("target/soak"));
+    command.arg("--dir").arg(root().join("target/soak")).args(more);
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     match status.code() {
         Some(0) => Ok(()),

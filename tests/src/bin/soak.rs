@@ -29,18 +29,21 @@ struct Args {
     /// Links that end on purpose, a second.
     #[arg(long, default_value_t = 10.0)]
     churn: f64,
+    /// A setting of the server, as `section.name=VALUE`; may be repeated.
+    #[arg(long = "set")]
+    settings: Vec<String>,
     /// Where everything is kept; emptied first.
     #[arg(long)]
     dir: PathBuf,
 }
 
 fn main() -> ExitCode {
-    let Args { minutes, links, rate, churn, dir } = Args::parse();
+    let Args { minutes, links, rate, churn, settings, dir } = Args::parse();
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).unwrap();
     let dir = dir.canonicalize().unwrap();
     let (duration, every) = (Duration::from_secs_f64(minutes * 60.0), Duration::from_secs(10));
-    let report = Soak { duration, every, links, rate, churn, dir: dir.clone() }.run();
+    let report = Soak { duration, every, links, rate, churn, settings, dir: dir.clone() }.run();
     println!("{report}");
     std::fs::write(dir.join("report.md"), report.to_string()).unwrap();
     report.failures().iter().for_each(|line| println!("{line}"));

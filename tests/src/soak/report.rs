@@ -4,9 +4,9 @@ use std::fmt::{self, Display};
 
 use serde_json::Value;
 
+use super::Soak;
 use super::sample::{Descriptors, Sample};
 use super::verdict::{self, Finding};
-use super::{CACHE, Soak};
 
 /// Samples in the table, about.
 const ROWS: usize = 24;
@@ -68,7 +68,10 @@ impl Display for Report {
             "{links} devices in groups of ten, in each two users with two devices; {rate} messages/s, every fifth to a \
              group; {churn} links a second end (closed, reset, or left standing) and come back.\n"
         )?;
-        writeln!(f, "Built-in settings, but for {CACHE}.\n")?;
+        match self.soak.settings.is_empty() {
+            true => writeln!(f, "Built-in settings.\n")?,
+            false => writeln!(f, "Built-in settings, but for {}.\n", self.soak.settings.join(", "))?,
+        }
         let count = |name: &str| self.load[name].as_u64().unwrap_or(0);
         writeln!(
             f,
