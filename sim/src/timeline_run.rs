@@ -232,6 +232,9 @@ impl TimelineRun {
             }
             !lands
         });
+        if index_late && flush.users.is_empty() && !flush.sessions.is_empty() {
+            return shared.store.save_checkpoint(Topic::Timelines, self.partition, &flush.checkpoint);
+        }
         if flush.users.is_empty() && flush.sessions.is_empty() {
             shared.store.save_checkpoint(Topic::Timelines, self.partition, &flush.checkpoint);
             self.stage.written(&flush.written);
