@@ -39,13 +39,14 @@ pub struct EventStream {
     events: mpsc::Receiver<Event>,
     taken: Arc<Taken>,
     given: u64,
+    leaving: bool,
 }
 
 impl EventStream {
     pub(super) fn new() -> (mpsc::Sender<Event>, Arc<Taken>, Self) {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let taken = Arc::new(Taken::default());
-        (sender, Arc::clone(&taken), Self { events, taken, given: 0 })
+        (sender, Arc::clone(&taken), Self { events, taken, given: 0, leaving: false })
     }
 
     /// The next event; none once the client is closed. May be dropped while it waits.
@@ -53,17 +54,31 @@ impl EventStream {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+    /// For an app that is about to close the client: the last entry is taken, and no further one is given. Those that
+    /// come now are given the next time; the other events, such as acks, still come.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        self.take();
+    }
+
+    fn take(&self) {
         if self.given > self.taken.seq.fetch_max(self.given, Ordering::AcqRel) {
             self.taken.changed.notify_one();
         }
-        let event = std::task::ready!(self.events.poll_recv(context));
-        match &event {
-            Some(Event::Entry(entry)) => self.given = entry.seq,
-            Some(Event::Truncated { first }) => self.given = first.saturating_sub(1),
-            _ => {}
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.take();
+        loop {
+            let event = std::task::ready!(self.events.poll_recv(context));
+            match &event {
+                Some(Event::Entry(_) | Event::Truncated { .. }) if self.leaving => continue,
+                Some(Event::Entry(entry)) => self.given = entry.seq,
+                Some(Event::Truncated { first }) => self.given = first.saturating_sub(1),
+                _ => {}
+            }
+            return Poll::Ready(event);
         }
-        Poll::Ready(event)
     }
 }
 
@@ -72,5 +87,30 @@ impl futures::Stream for EventStream {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         self.get_mut().poll(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_leaves_has_taken_the_last_entry_and_gets_no_further_one() {
+        let (sender, taken, mut stream) = EventStream::new();
+        let entry = |seq| Event::Entry(Box::new(v1::Entry { seq, ..v1::Entry::default() }));
+        let other = Event::Disconnected { cause: crate::Cause::Lost, retry_in_ms: None };
+        for event in [entry(1), entry(2), other, entry(3)] {
+            sender.try_send(event).unwrap();
+        }
+        assert!(matches!(stream.next().await, Some(Event::Entry(_))));
+        assert_eq!(taken.seq(), 0, "the app is busy with it");
+        stream.leave();
+        assert_eq!(taken.seq(), 1);
+        drop(sender);
+        assert!(matches!(stream.next().await, Some(Event::Disconnected { .. })));
+        assert!(stream.next().await.is_none());
+        assert_eq!(taken.seq(), 1, "what was not given is not taken");
     }
 }

@@ -136,9 +136,11 @@ impl Session {
         Self { client, user, device, live: false, cursor: 0, unacked, sent, sent_order }
     }
 
-    /// Writes on what comes while the outbox empties; an entry then is as good as any.
+    /// Writes on what comes while the outbox empties, but for entries: how many of them are still taken would depend on
+    /// who is faster.
     async fn leave(mut self, mut events: EventStream, flush: Duration) -> std::io::Result<usize> {
         let client = self.client.clone();
+        events.leave();
         let (left, written) = tokio::join!(client.close(flush), async {
             while let Some(event) = events.next().await {
                 self.event(event)?;

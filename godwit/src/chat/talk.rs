@@ -66,15 +66,10 @@ impl Talk {
 
     async fn leave(self, screen: &mut Screen, mut events: EventStream, ended: Ended) -> anyhow::Result<()> {
         let flush = if ended == Ended::Interrupted { FLUSH_INTERRUPTED } else { FLUSH };
-        // The stream is read on, so that the last entry that was shown counts as read; one that comes now
-        // is not shown, so it is left to the next time.
-        let (left, ()) = tokio::join!(self.client.close(flush), async {
-            while let Some(event) = events.next().await {
-                if matches!(event, Event::Entry(_)) {
-                    break;
-                }
-            }
-        });
+        // What was shown counts as read; what comes now is left to the next time.
+        events.leave();
+        let (left, ()) =
+            tokio::join!(self.client.close(flush), async { while events.next().await.is_some() {} });
         screen.close()?;
         if left > 0 {
             eprintln!("{left} not sent yet: they go out when you are here again.");

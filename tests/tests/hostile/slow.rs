@@ -99,9 +99,9 @@ fn whoever_signs_in_slowly_is_closed_at_the_deadline_whatever_it_sends_and_takes
     let connected = begun.elapsed();
     let most = world.under_attack("slow sign-ins", || {
         // The beginning of a frame that never ends, nearly as much as ends a link that is not signed in.
-        let promise = [&prefix(CLIENT_FRAME_BYTES_MAX)[..], &[b'x'; 4_100]].concat();
+        let promise = [&prefix(CLIENT_FRAME_BYTES_MAX)[..], &[b'x'; 3_000]].concat();
         links.iter_mut().for_each(|link| link.write(&promise));
-        links.iter_mut().for_each(|link| link.write(&[b'x'; 4_000]));
+        links.iter_mut().for_each(|link| link.write(&[b'x'; 3_000]));
         let mut most = 0;
         while begun.elapsed() < Duration::from_millis(DEADLINE_MS) {
             most = most.max(world.resident_bytes());
