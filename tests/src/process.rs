@@ -27,9 +27,7 @@ impl Process {
     /// Bytes of memory that it has, as the system counts them.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a living process");
-        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+        1024 * u64::from(memory_kib(self.child.id(), "VmRSS:"))
     }
 
     /// Sends it a signal.
@@ -63,4 +61,11 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A line of a living process's /proc/PID/status that counts memory, in KiB.
+pub(crate) fn memory_kib(pid: u32, name: &str) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a living process");
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

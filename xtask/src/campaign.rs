@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::backends::{self, Cluster};
-use crate::tools::{answers, cargo, root, run as spawn};
+use crate::tools::{answers, build_release, program, root, run as spawn};
 
 /// What the servers stand on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             bail!("a campaign needs {program}, and the rights of root");
         }
     }
-    spawn(cargo().args(["build", "--release", "--bins", "-p", "godwit", "-p", "loadtest", "-p", "tests"]))?;
+    build_release()?;
     if args.backend == Backend::Cluster {
         let missing = backends::missing();
         if !missing.is_empty() {
@@ -73,9 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn inside(args: &Args) -> Result<()> {
-    let built = root().join("target/release");
-    let mut command = Command::new(built.join("campaign"));
-    command.env("GODWIT_BIN", built.join("godwit")).env("LOADTEST_BIN", built.join("loadtest"));
+    let mut command = program("campaign");
     let (messages, faults, seed) =
         (args.messages.to_string(), args.faults.to_string(), args.seed.to_string());
     command.args(["--messages", &messages, "--faults", &faults, "--seed", &seed]);

@@ -46,8 +46,13 @@ enum Command {
     Campaign(campaign::Args),
     /// Every decoder under libFuzzer, for a time; what it learns is kept in `fuzz/corpus`, what it finds in `fuzz/found`.
     Fuzz(fuzz::Args),
-    /// A mixed load on one process for a long time: does anything grow that should not?
-    Soak(soak::Args),
+    /// A mixed load on one process for a long time: does anything grow that should not? `--help` says how it is loaded.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// For the soak.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// What no compiler checks: layers, file heads, names in documents, codes in tables.
     Tidy,
     /// A real Kafka and a real Cassandra on this machine, from their Maven jars (JDK 17 and Maven needed).
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
         Command::Sim { args } => sim::run(&args),
         Command::Campaign(args) => campaign::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
-        Command::Soak(args) => soak::run(&args),
+        Command::Soak { args } => soak::run(&args),
         Command::Tidy => tidy::run(),
         Command::Backends(args) => backends::run(&args),
     };

@@ -28,6 +28,19 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Builds the servers, the harness and the programs of `tests/`, in the profile in which they are measured.
+pub(crate) fn build_release() -> Result<()> {
+    run(cargo().args(["build", "--release", "--bins", "-p", "godwit", "-p", "loadtest", "-p", "tests"]))
+}
+
+/// A program of `tests/` that [`build_release`] built, told where the others are.
+pub(crate) fn program(name: &str) -> Command {
+    let built = root().join("target/release");
+    let mut command = Command::new(built.join(name));
+    command.env("GODWIT_BIN", built.join("godwit")).env("LOADTEST_BIN", built.join("loadtest"));
+    command
+}
+
 /// Whether a program is there and answers.
 pub(crate) fn answers(program: &str, arg: &str) -> bool {
     let mut command = Command::new(program);

@@ -42,15 +42,15 @@ impl Stage {
                 self.suffer_process(fault, any, lasts, rng);
                 format!("server {any}, {} ms", lasts.as_millis())
             }
-            Fault::BrokerKill | Fault::BrokerStop | Fault::BrokerCut => {
+            Fault::BrokerKill
+            | Fault::BrokerStop
+            | Fault::BrokerCut
+            | Fault::NodeKill
+            | Fault::NodeStop
+            | Fault::NodeCut => {
                 let which = rng.random_range(0..3_usize);
-                self.suffer_broker(fault, which, lasts);
-                format!("broker {}, {} ms", which + 1, lasts.as_millis())
-            }
-            Fault::NodeKill | Fault::NodeStop | Fault::NodeCut => {
-                let which = rng.random_range(0..3_usize);
-                self.suffer_node(fault, which, lasts);
-                format!("node {}, {} ms", which + 1, lasts.as_millis())
+                self.suffer_back_end(fault, which, lasts);
+                format!("back end {}, {} ms", which + 1, lasts.as_millis())
             }
             _ => {
                 self.suffer_links(fault, conn, lasts);
@@ -65,11 +65,7 @@ impl Stage {
                 self.kill_starting(whom, Duration::from_millis(rng.random_range(0..STARTING_MS)));
                 self.servers[whom].restart();
             }
-            Fault::Stop => {
-                self.servers[whom].process().signal(libc::SIGSTOP);
-                sleep(lasts);
-                self.servers[whom].process().signal(libc::SIGCONT);
-            }
+            Fault::Stop => self.stop(whom, lasts),
             Fault::Drain => {
                 assert_eq!(self.servers[whom].terminate().code(), Some(0), "a drain ends well");
                 self.servers[whom].restart();
@@ -106,16 +102,11 @@ impl Stage {
         }
     }
 
-    fn suffer_broker(&self, fault: Fault, which: usize, lasts: Duration) {
+    fn suffer_back_end(&self, fault: Fault, which: usize, lasts: Duration) {
         match fault {
             Fault::BrokerKill => self.kill_back_end("broker", which, lasts),
             Fault::BrokerStop => self.stop_back_end("broker", which, lasts),
-            _ => cut(self.addresses(|b| &b.log)[which], Cut::Both, lasts),
-        }
-    }
-
-    fn suffer_node(&self, fault: Fault, which: usize, lasts: Duration) {
-        match fault {
+            Fault::BrokerCut => cut(self.addresses(|b| &b.log)[which], Cut::Both, lasts),
             Fault::NodeKill => self.kill_back_end("node", which, lasts),
             Fault::NodeStop => self.stop_back_end("node", which, lasts),
             _ => cut(self.addresses(|b| &b.store)[which], Cut::Both, lasts),
@@ -126,6 +117,12 @@ impl Stage {
         self.servers[whom].kill();
         sleep(lasts);
         self.servers[whom].restart();
+    }
+
+    pub(super) fn stop(&mut self, whom: usize, lasts: Duration) {
+        self.servers[whom].process().signal(libc::SIGSTOP);
+        sleep(lasts);
+        self.servers[whom].process().signal(libc::SIGCONT);
     }
 
     fn kill_starting(&mut self, whom: usize, lives: Duration) {

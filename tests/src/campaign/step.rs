@@ -1,7 +1,6 @@
 //! Points on a message's way, each as the system call of a thread: there a process is killed, or stands still.
 
 use std::fs;
-use std::thread::sleep;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -102,9 +101,7 @@ impl Stage {
         let pid = self.servers[whom].process().id();
         let stopped = asked_for(REACHED, || is_stopped(pid).then_some(()));
         drop(injection);
-        self.servers[whom].process().signal(libc::SIGSTOP);
-        sleep(lasts);
-        self.servers[whom].process().signal(libc::SIGCONT);
+        self.stop(whom, lasts);
         if stopped.is_some() { "reached" } else { "not reached" }
     }
 

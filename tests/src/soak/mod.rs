@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::binary::loadtest;
-use crate::process::Process;
+use crate::process::{Process, memory_kib};
 use crate::server::Server;
-use crate::wait::within;
+use crate::wait::{asked_for, within};
 pub use report::Report;
 use sample::{Descriptors, Disk, Sample};
 
@@ -102,7 +102,7 @@ impl Soak {
             let messages = server.metric("godwit_logic_records_total{stage=\"conversation\"}");
             let sample = Sample {
                 at: began.elapsed(),
-                rss_kib: sample::rss_kib(pid),
+                rss_kib: memory_kib(pid, "RssAnon:").into(),
                 descriptors: Descriptors::of(pid),
                 disk: Disk::of(&server.data()),
                 messages: messages.unwrap_or_else(|| panic!("no figures:\n{}", server.log())),
@@ -116,14 +116,8 @@ impl Soak {
 
     /// The descriptors once all links are gone: those of the beginning, if that comes about in time.
     fn closed(&self, pid: u32, before: Descriptors) -> Descriptors {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let now = Descriptors::of(pid);
-            if now.are_back(&before) || Instant::now() > end {
-                return now;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let back = || Some(Descriptors::of(pid)).filter(|now| now.are_back(&before));
+        asked_for(PATIENCE, back).unwrap_or_else(|| Descriptors::of(pid))
     }
 
     /// When samples begin to count.

@@ -37,13 +37,6 @@ pub(super) struct Disk {
     pub(super) journals: u64,
 }
 
-/// RssAnon of a process, in KiB.
-pub(super) fn rss_kib(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix("kB").unwrap().trim().parse().unwrap()
-}
-
 impl Descriptors {
     /// Those of a process.
     pub(super) fn of(pid: u32) -> Self {
