@@ -40,17 +40,8 @@ impl Run {
     /// As [`Run::start`], with further arguments of `loadtest send` in place of the long drain.
     #[must_use]
     pub fn start_with(dir: &Path, data: &Path, servers: &[&Server], load: Load, more: &[&str]) -> Self {
-        let addresses: Vec<String> =
-            servers.iter().filter_map(|s| s.ports().conn).map(|a| a.to_string()).collect();
-        let ops: Vec<String> = servers.iter().filter_map(|s| s.ports().ops).map(|a| a.to_string()).collect();
-        let log = File::create(dir.join("loadtest.log")).unwrap();
-        let mut command = Command::new(loadtest());
-        command.args(["send", "--server", &addresses.join(","), "--ops", &ops.join(",")]);
-        command.arg("--links").arg(load.links.to_string()).arg("--rate").arg(load.rate.to_string());
-        command.arg("--duration").arg(format!("{}s", load.duration.as_secs())).args(more);
-        command.arg("--json").arg(dir.join("loadtest.json")).arg("--key").arg(data.join("dev-key.pem"));
-        command.arg("--journal").arg(dir.join("journal"));
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut command = harness(dir, data, servers, load);
+        command.arg("--journal").arg(dir.join("journal")).args(more);
         Self { process: Process::new(command.spawn().unwrap()), dir: dir.to_owned(), load }
     }
 
@@ -99,4 +90,20 @@ impl Run {
         }
         serde_json::from_slice(&std::fs::read(self.dir.join("loadtest.json")).unwrap()).unwrap()
     }
+}
+
+/// `loadtest send` against the conn servers among `servers`: what it says goes to `dir/loadtest.log`, its figures to
+/// `dir/loadtest.json`.
+pub(crate) fn harness(dir: &Path, data: &Path, servers: &[&Server], load: Load) -> Command {
+    let addresses: Vec<String> =
+        servers.iter().filter_map(|s| s.ports().conn).map(|a| a.to_string()).collect();
+    let ops: Vec<String> = servers.iter().filter_map(|s| s.ports().ops).map(|a| a.to_string()).collect();
+    let log = File::create(dir.join("loadtest.log")).unwrap();
+    let mut command = Command::new(loadtest());
+    command.args(["send", "--server", &addresses.join(","), "--ops", &ops.join(",")]);
+    command.arg("--links").arg(load.links.to_string()).arg("--rate").arg(load.rate.to_string());
+    command.arg("--duration").arg(format!("{}s", load.duration.as_secs()));
+    command.arg("--json").arg(dir.join("loadtest.json")).arg("--key").arg(data.join("dev-key.pem"));
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command
 }

@@ -7,14 +7,12 @@ mod sample;
 mod stored;
 mod verdict;
 
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::binary::loadtest;
+use crate::load::{Load, harness};
 use crate::process::{Process, memory_kib};
 use crate::server::Server;
 use crate::wait::{asked_for, within};
@@ -77,18 +75,10 @@ impl Soak {
 
     /// Starts the harness.
     fn load(&self, server: &Server) -> Process {
-        let ports = server.ports();
-        let address = |of: Option<std::net::SocketAddr>| of.expect("all roles").to_string();
-        let log = File::create(self.dir.join("loadtest.log")).unwrap();
-        let mut command = Command::new(loadtest());
-        command.args(["send", "--server", &address(ports.conn), "--ops", &address(ports.ops)]);
+        let load = Load { links: self.links, rate: self.rate, duration: self.duration };
+        let mut command = harness(&self.dir, &server.data(), &[server], load);
         command.args(["--groups", "10", "--twins", "--drain", "600s", "--churn", &self.churn.to_string()]);
-        command.args(["--links", &self.links.to_string(), "--rate", &self.rate.to_string()]);
-        command.args(["--duration", &format!("{}s", self.duration.as_secs())]);
         command.args(["--bytes", &verdict::BODY_BYTES.to_string()]);
-        command.arg("--json").arg(self.dir.join("loadtest.json"));
-        command.arg("--key").arg(server.data().join("dev-key.pem"));
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         Process::new(command.spawn().unwrap())
     }
 
