@@ -109,6 +109,9 @@ pub(crate) struct Send {
     /// An empty directory for everything that the devices did and were told, for `loadtest check`.
     #[arg(long)]
     pub(crate) journal: Option<PathBuf>,
+    /// Also write latencies to --json by intervals of this length, in the order in which the messages were to be sent.
+    #[arg(long, value_parser = interval, requires = "json")]
+    pub(crate) interval: Option<Duration>,
     /// The objective for the 99th percentile from intended send to arrival, in milliseconds.
     #[arg(long)]
     pub(crate) p99_ms: Option<f64>,
@@ -193,6 +196,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = seconds(text)?;
+    if interval.is_zero() { Err("longer than nothing".into()) } else { Ok(interval) }
+}
+
 fn churn(text: &str) -> Result<f64, String> {
     let churn: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
     if (0.0..=100_000.0).contains(&churn) { Ok(churn) } else { Err("0 to 100000 a second".into()) }
@@ -235,7 +243,15 @@ mod tests {
         let args = Args::try_parse_from(line.split(' ')).ok();
         let Some(Args { command: Command::Send(send) }) = args else { panic!("not a send") };
         assert_eq!((send.target.server.len(), send.target.ops.len(), send.links), (2, 2, 2_000));
-        for wrong in ["--bytes 3", "--groups 5", "--groups 2", "--twins", "--churn -1"] {
+        for wrong in [
+            "--bytes 3",
+            "--groups 5",
+            "--groups 2",
+            "--twins",
+            "--churn -1",
+            "--interval 1s",
+            "--json f --interval 0s",
+        ] {
             assert!(Args::try_parse_from(format!("loadtest send {wrong}").split(' ')).is_err(), "{wrong}");
         }
     }

@@ -1,6 +1,6 @@
 //! Reads the clock: microseconds since this process began to look, never going back.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use client::core::Millis;
 
@@ -45,4 +45,11 @@ impl Clock {
     pub(crate) fn until(&self, then: Micros) -> Duration {
         Duration::from_micros(then.since(self.now()))
     }
+}
+
+/// The time of day in milliseconds since 1970, for others to compare with.
+#[allow(clippy::disallowed_methods, reason = "the crate's clock file")]
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -22,6 +22,7 @@ mod exit;
 mod figures;
 mod fleet;
 mod idle;
+mod intervals;
 mod journal;
 mod judge;
 mod link;

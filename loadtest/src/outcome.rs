@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::intervals;
 use crate::violations::Violations;
 
 /// Latencies in microseconds, to three digits.
@@ -15,6 +16,12 @@ const LATENCY_US_MAX: u64 = 600_000_000;
 pub(crate) fn latencies() -> Latencies {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
         .expect("the bounds are in order and 3 digits are allowed")
+}
+
+/// The same to two digits, in less memory: for many of them.
+pub(crate) fn rough_latencies() -> Latencies {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 2)
+        .expect("the bounds are in order and 2 digits are allowed")
 }
 
 /// Adds one latency.
@@ -55,6 +62,10 @@ pub(crate) struct Outcome {
     /// (latency in µs, count), from intended send to arrival at the peer, and to the acknowledgement.
     pub(crate) end_to_end: Vec<(u64, u64)>,
     pub(crate) to_ack: Vec<(u64, u64)>,
+    /// End to end, by when the messages were to be sent.
+    pub(crate) intervals: Vec<Vec<(u64, u64)>>,
+    /// When the load began, in milliseconds since 1970.
+    pub(crate) began_ms: u64,
 }
 
 impl Outcome {
@@ -76,6 +87,8 @@ impl Outcome {
         self.violations.add(&other.violations);
         self.end_to_end.extend(other.end_to_end);
         self.to_ack.extend(other.to_ack);
+        intervals::add(&mut self.intervals, other.intervals);
+        self.began_ms = self.began_ms.max(other.began_ms);
     }
 }
 

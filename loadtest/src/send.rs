@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::outcome::{self, Latencies, Outcome};
 use crate::spec::{Load, Order, Report, Spec};
 use crate::usage;
-use crate::{figures, journal, run_id};
+use crate::{figures, intervals, journal, run_id};
 
 /// A harness that is later than this with a send is not the open loop it says it is.
 const LATE_US_MAX: u64 = 1_000_000;
@@ -66,6 +66,9 @@ fn start(args: &Send) -> Result<Crew> {
             body_bytes: args.bytes,
             churn: args.churn * figures::float(links) / figures::float(args.links.next_multiple_of(2)),
             drain_s: args.drain.as_secs(),
+            interval_us: args
+                .interval
+                .map_or(0, |every| u64::try_from(every.as_micros()).unwrap_or(u64::MAX)),
         }),
     })
 }
@@ -156,6 +159,9 @@ fn json(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         "violations": outcome.violations,
         "end_to_end_us": quantiles(&outcome::from_pairs(&outcome.end_to_end)),
         "to_ack_us": quantiles(&outcome::from_pairs(&outcome.to_ack)),
+        "began_ms": outcome.began_ms,
+        "interval_ms": args.interval.map(|every| every.as_millis()),
+        "intervals_us": intervals::json(&outcome.intervals),
         "drained": outcome.drained,
         "drain_us": outcome.drain_us,
         "harness_late_us_max": outcome.late_us_max,

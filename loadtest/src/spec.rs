@@ -40,6 +40,8 @@ pub(crate) struct Load {
     pub(crate) churn: f64,
     /// Everything has to arrive within this time after the last send.
     pub(crate) drain_s: u64,
+    /// Latencies are kept by stretches of so many microseconds; 0 keeps none.
+    pub(crate) interval_us: u64,
 }
 
 /// To a worker.

@@ -1,6 +1,7 @@
 //! What the links of a worker have told so far.
 
 use crate::clock::Micros;
+use crate::intervals::Intervals;
 use crate::link::{Link, Seen};
 use crate::outcome::{self, Latencies, Outcome};
 use crate::plan::Plan;
@@ -20,11 +21,12 @@ pub(crate) struct Tally {
     pub(crate) outcome: Outcome,
     end_to_end: Latencies,
     to_ack: Latencies,
+    intervals: Intervals,
 }
 
 impl Tally {
-    /// Nothing yet, of links from this number on.
-    pub(crate) fn new(first: u64) -> Self {
+    /// Nothing yet, of links from this number on; intervals are of so many microseconds.
+    pub(crate) fn new(first: u64, interval_us: u64) -> Self {
         Self {
             plan: None,
             first,
@@ -34,6 +36,7 @@ impl Tally {
             outcome: Outcome::default(),
             end_to_end: outcome::latencies(),
             to_ack: outcome::latencies(),
+            intervals: Intervals::new(interval_us),
         }
     }
 
@@ -47,23 +50,26 @@ impl Tally {
             Seen::Pinged => self.pings += 1,
             Seen::Acked { index } => {
                 self.outcome.acked += 1;
-                if let Some(late) = self.since_due(now, number, index) {
+                if let Some((_, late)) = self.since_due(now, number, index) {
                     outcome::record(&mut self.to_ack, late);
                 }
             }
             Seen::Message(fresh) if fresh.device == link.number() => self.outcome.own += 1,
             Seen::Message(fresh) => {
                 self.outcome.received += 1;
-                if let Some(late) = self.since_due(now, fresh.device - self.first, fresh.index) {
+                if let Some((due, late)) = self.since_due(now, fresh.device - self.first, fresh.index) {
                     outcome::record(&mut self.end_to_end, late);
+                    self.intervals.record(due, late);
                 }
             }
         }
     }
 
-    fn since_due(&self, now: Micros, number: u64, index: u64) -> Option<u64> {
+    /// When a message was due, since the start, and how long ago that is, in microseconds.
+    fn since_due(&self, now: Micros, number: u64, index: u64) -> Option<(u64, u64)> {
         let (plan, start) = self.plan.as_ref()?;
-        Some(now.since(plan.due(*start, number, index)))
+        let due = plan.due(*start, number, index);
+        Some((due.since(*start), now.since(due)))
     }
 
     /// Whether everything that was sent is acknowledged, and wherever it belongs.
@@ -77,6 +83,7 @@ impl Tally {
         let mut outcome = std::mem::take(&mut self.outcome);
         outcome.end_to_end = outcome::to_pairs(&self.end_to_end);
         outcome.to_ack = outcome::to_pairs(&self.to_ack);
+        outcome.intervals = self.intervals.to_pairs();
         outcome
     }
 }

@@ -10,7 +10,7 @@ use client::core::SendError;
 use client::development::Key;
 
 use crate::churn::Churn;
-use crate::clock::Micros;
+use crate::clock::{self, Micros};
 use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::link::Link;
@@ -51,7 +51,7 @@ impl<'a> Worker<'a> {
             spec,
             fleet: Fleet::new(spec.servers.clone(), key, spec.first, journal.clone())?,
             journal,
-            tally: Tally::new(spec.first),
+            tally: Tally::new(spec.first, spec.load.map_or(0, |load| load.interval_us)),
             orders: listen(),
         })
     }
@@ -108,6 +108,7 @@ impl<'a> Worker<'a> {
         let start = self.fleet.now();
         let (cpu, live) = (usage::cpu_us(), self.tally.live);
         self.tally.plan = Some((plan, start));
+        self.tally.outcome.began_ms = clock::unix_ms();
         self.send_all(&plan, start, load)?;
         report(&Report::Sent)?;
         let sent = self.fleet.now();

@@ -1,7 +1,7 @@
 //! A device that speaks the protocol by hand, frame by frame: also frames that no client would send.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,6 +9,7 @@ use proto::Code;
 use proto::close::Close;
 use proto::frame::{self, Decoder};
 use proto::v1::{self, client_frame::Frame as C, server_frame::Frame as S};
+use socket2::{Domain, Socket, Type};
 
 use crate::wait::DEADLINE;
 
@@ -105,6 +106,18 @@ impl Device {
     pub fn hang_up(self) {
         self.stream.shutdown(Shutdown::Both).unwrap();
     }
+}
+
+/// Connects from an address of 127.1.0.0/16.
+///
+/// # Errors
+/// As the system says.
+pub fn connect_from(host: u16, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let [high, low] = host.to_be_bytes();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 1, high, low)), 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
 }
 
 /// A frame as it stands on the wire.

@@ -1,12 +1,12 @@
 //! The project's own commands. `cargo xtask help` lists them.
 
 mod backends;
-mod campaign;
 mod ci;
 mod fuzz;
 mod layers;
 mod sim;
 mod soak;
+mod staged;
 mod test;
 mod tidy;
 mod tools;
@@ -43,7 +43,20 @@ enum Command {
         args: Vec<String>,
     },
     /// Faults on real processes under load, judged from what the devices kept (nftables, strace and root needed).
-    Campaign(campaign::Args),
+    /// `--backend cluster`, `--messages N --faults N --seed S`; `--help` says more.
+    #[command(disable_help_flag = true)]
+    Campaign {
+        /// For the campaign.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// What devices feel of faults and floods, and when it is over; needs what a campaign needs. `--help` says more.
+    #[command(disable_help_flag = true)]
+    Recovery {
+        /// For the recovery.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Every decoder under libFuzzer, for a time; what it learns is kept in `fuzz/corpus`, what it finds in `fuzz/found`.
     Fuzz(fuzz::Args),
     /// A mixed load on one process for a long time: does anything grow that should not? `--help` says how it is loaded.
@@ -64,7 +77,8 @@ fn main() -> ExitCode {
         Command::Ci => ci::run(),
         Command::Test { no_backends, args } => test::run(!no_backends, &args),
         Command::Sim { args } => sim::run(&args),
-        Command::Campaign(args) => campaign::run(&args),
+        Command::Campaign { args } => staged::run("campaign", &args),
+        Command::Recovery { args } => staged::run("recovery", &args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Soak { args } => soak::run(&args),
         Command::Tidy => tidy::run(),

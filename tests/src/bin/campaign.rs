@@ -6,17 +6,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
-use tests::{Campaign, Storage};
+use clap::Parser;
+use tests::{Backend, Campaign};
 
 /// A promise was broken.
 const VIOLATION: u8 = 20;
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Backend {
-    Embedded,
-    Cluster,
-}
 
 #[derive(Parser)]
 #[command(
@@ -51,11 +45,10 @@ fn main() -> ExitCode {
     let _ = std::fs::remove_dir_all(&args.dir);
     std::fs::create_dir_all(&args.dir).unwrap();
     let dir = args.dir.canonicalize().unwrap();
-    let (storage, links, fault_s) = match args.backend {
-        Backend::Embedded => (Storage::Embedded, 2_000, 6),
-        Backend::Cluster => {
-            (Storage::cluster("a campaign on a cluster").expect("back ends are given"), 200, 12)
-        }
+    let storage = args.backend.storage("a campaign on a cluster");
+    let (links, fault_s) = match args.backend {
+        Backend::Embedded => (2_000, 6),
+        Backend::Cluster => (200, 12),
     };
     let Args { messages, faults, seed, .. } = args;
     let rate = args.rate.unwrap_or(messages / (faults * fault_s).max(1)).max(1);

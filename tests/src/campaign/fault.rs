@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Storage;
 use super::step::Step;
+use crate::stage::Storage;
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,10 +10,10 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::fault::Fault;
-use super::net::{Cut, Rules};
-use super::stage::{Stage, ended};
 use super::step::threads;
 use super::trace::Injection;
+use crate::net::{Cut, Rules};
+use crate::stage::{Stage, ended};
 
 /// What `godwit serve` ends with where an fsync failed.
 const SYNC_FAILED: i32 = 6;

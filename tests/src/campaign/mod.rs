@@ -1,12 +1,9 @@
 //! A campaign: a load on real processes, faults of every kind one after the other, and a verdict from what the
 //! devices kept of it and nothing else. The seed says which faults, on whom, and for how long.
 
-mod clock;
 mod fault;
 mod inject;
-mod net;
 mod report;
-mod stage;
 mod step;
 mod trace;
 
@@ -18,12 +15,10 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::load::{Load, Run};
+use crate::stage::{Stage, Storage};
 use crate::wait::{asked_for, within};
 use fault::Fault;
-pub use net::{Rules, may_drop_packets};
 pub use report::Report;
-use stage::Stage;
-pub use stage::Storage;
 
 /// Everything has to arrive this long after the last send.
 const DRAIN: &str = "600s";

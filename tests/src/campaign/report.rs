@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::Campaign;
 use super::fault::Fault;
-use super::stage::Storage;
 
 /// Counts, times and the verdict.
 #[derive(Debug)]
@@ -60,11 +59,7 @@ impl Report {
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Campaign { storage, messages, faults, seed, links, rate, .. } = &self.campaign;
-        let storage = match storage {
-            Storage::Embedded => "embedded",
-            Storage::Cluster { .. } => "cluster",
-        };
-        writeln!(f, "# Campaign on {storage}, seed {seed}\n")?;
+        writeln!(f, "# Campaign on {}, seed {seed}\n", storage.name())?;
         writeln!(f, "{messages} messages of {links} devices at {rate}/s, {faults} faults.\n")?;
         let count = |name: &str| self.verdict[name].as_u64().unwrap_or(0);
         writeln!(f, "{} sent, {} acknowledged.", count("sent"), count("acked"))?;

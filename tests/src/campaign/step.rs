@@ -6,9 +6,8 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::Storage;
-use super::stage::Stage;
 use super::trace::Injection;
+use crate::stage::{Stage, Storage};
 use crate::wait::asked_for;
 
 /// How long it takes at most until a step is reached.

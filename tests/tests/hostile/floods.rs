@@ -12,9 +12,9 @@ use proto::close::Close;
 use proto::frame::prefix;
 use proto::limits::CLIENT_FRAME_BYTES_MAX;
 use proto::v1::{self, client_frame::Frame as C, server_frame::Frame as S};
-use tests::{DEADLINE, Device, frame_bytes, sign_in, within};
+use tests::{DEADLINE, Device, connect_from, frame_bytes, sign_in, within};
 
-use crate::{MIB, World, connect_from};
+use crate::{MIB, World};
 
 /// How long a flood goes on.
 const FLOOD: Duration = Duration::from_secs(4);

@@ -16,7 +16,7 @@ mod neighbours;
 mod rates;
 mod slow;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use client::development::{Key, find_key};
@@ -92,15 +92,6 @@ impl World {
         let (code, reason) = (close.number(), close.name());
         self.metric(&format!("godwit_conn_closes_total{{code=\"{code}\",reason=\"{reason}\"}}"))
     }
-}
-
-/// Connects from an address of 127.0.0.0/8.
-fn connect_from(host: u16, to: SocketAddr) -> std::io::Result<TcpStream> {
-    let [high, low] = host.to_be_bytes();
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 1, high, low)), 0).into())?;
-    socket.connect(&to.into())?;
-    Ok(socket.into())
 }
 
 /// Connects with so small a window, and segments as small as those of a real network, that the server soon has to

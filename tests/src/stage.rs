@@ -6,11 +6,35 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::HEALED;
-use super::clock::Clock;
+use clap::ValueEnum;
+
 use crate::backends::Backends;
+use crate::clock::Clock;
 use crate::server::Server;
 use crate::wait::within;
+
+/// What the servers are to stand on, as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// One process on embedded storage.
+    Embedded,
+    /// Two conn and two logic processes on three brokers and three CQL nodes.
+    Cluster,
+}
+
+impl Backend {
+    /// It, where it can be had; `what` needs it.
+    ///
+    /// # Panics
+    /// Back ends are needed and not given.
+    #[must_use]
+    pub fn storage(self, what: &str) -> Storage {
+        match self {
+            Self::Embedded => Storage::Embedded,
+            Self::Cluster => Storage::cluster(what).expect("back ends are given"),
+        }
+    }
+}
 
 /// What the servers stand on.
 #[derive(Clone, Debug)]
@@ -29,6 +53,14 @@ pub enum Storage {
 }
 
 impl Storage {
+    /// Its name, as it is asked for.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Cluster { .. } => "cluster",
+        }
+    }
+
     /// The back ends of the environment; none where they are not given, which is said.
     ///
     /// # Panics
@@ -46,16 +78,16 @@ impl Storage {
 const DISK_BYTES: u64 = 6 << 30;
 
 /// Everything that runs.
-pub(super) struct Stage {
-    pub(super) storage: Storage,
-    pub(super) servers: Vec<Server>,
+pub(crate) struct Stage {
+    pub(crate) storage: Storage,
+    pub(crate) servers: Vec<Server>,
     /// Of each server.
-    pub(super) clocks: Vec<Clock>,
+    pub(crate) clocks: Vec<Clock>,
     disk: Option<Disk>,
 }
 
 impl Stage {
-    pub(super) fn start(storage: &Storage, dir: &Path) -> Self {
+    pub(crate) fn start(storage: &Storage, dir: &Path) -> Self {
         let (servers, disk) = match storage {
             Storage::Embedded => {
                 let disk = Disk::mount(&dir.join("disk"));
@@ -69,50 +101,50 @@ impl Stage {
         Self { storage: storage.clone(), servers, clocks, disk }
     }
 
-    pub(super) fn servers(&self) -> Vec<&Server> {
+    pub(crate) fn servers(&self) -> Vec<&Server> {
         self.servers.iter().collect()
     }
 
     /// Where the development key is.
-    pub(super) fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.servers[0].data()
     }
 
-    pub(super) fn disk(&self) -> &Disk {
+    pub(crate) fn disk(&self) -> &Disk {
         self.disk.as_ref().expect("embedded data has a disk")
     }
 
-    pub(super) fn has_links(&self, links: u32) -> bool {
+    pub(crate) fn has_links(&self, links: u32) -> bool {
         let count = |server: &Server| server.metric("godwit_conn_live_links").unwrap_or(0.0);
         self.servers.iter().map(count).sum::<f64>() >= f64::from(links)
     }
 
     /// The servers with a conn role, which devices have links to.
-    pub(super) fn conns(&self) -> Vec<usize> {
+    pub(crate) fn conns(&self) -> Vec<usize> {
         (0..self.servers.len()).filter(|i| self.servers[*i].ports().conn.is_some()).collect()
     }
 
     /// Waits until everything that runs says that it is ready.
-    pub(super) fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.servers.iter_mut().for_each(Server::wait_ready);
     }
 
     /// The ids of back ends: `broker` or `node`.
-    pub(super) fn pids(&self, kind: &str) -> Vec<u32> {
+    pub(crate) fn pids(&self, kind: &str) -> Vec<u32> {
         let Storage::Cluster { dir, .. } = &self.storage else { return Vec::new() };
         let pid = |i| std::fs::read_to_string(dir.join(format!("{kind}-{i}/pid"))).ok();
         (1..).map_while(pid).map(|pid| pid.trim().parse().unwrap()).collect()
     }
 
     /// Starts those back ends that died.
-    pub(super) fn backends_up(&self) {
+    pub(crate) fn backends_up(&self) {
         let Storage::Cluster { up, .. } = &self.storage else { return };
         let output = Command::new("sh").args(["-c", up]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Where brokers or CQL nodes listen.
-    pub(super) fn addresses(&self, url: impl Fn(&Backends) -> &str) -> Vec<SocketAddr> {
+    pub(crate) fn addresses(&self, url: impl Fn(&Backends) -> &str) -> Vec<SocketAddr> {
         let Storage::Cluster { backends, .. } = &self.storage else { return Vec::new() };
         let hosts = url(backends).split("://").nth(1).and_then(|rest| rest.split('/').next());
         hosts.unwrap_or_default().split(',').map(|host| host.parse().unwrap()).collect()
@@ -136,7 +168,7 @@ fn cluster(backends: &Backends, dir: &Path) -> Vec<(Server, Clock)> {
 }
 
 /// A small file system in memory. Unmounted when dropped.
-pub(super) struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
     fn mount(at: &Path) -> Self {
@@ -148,7 +180,7 @@ impl Disk {
     }
 
     /// Makes it as large as what is on it, or as large as it was.
-    pub(super) fn is_full(&self, is_full: bool) {
+    pub(crate) fn is_full(&self, is_full: bool) {
         let df = Command::new("df").args(["--output=used", "-B1"]).arg(&self.0).output().unwrap();
         let used: u64 = String::from_utf8(df.stdout).unwrap().lines().last().unwrap().trim().parse().unwrap();
         let size = if is_full { used + (1 << 20) } else { DISK_BYTES };
@@ -165,8 +197,6 @@ impl Drop for Disk {
 }
 
 /// Waits until a process has ended by itself.
-pub(super) fn ended(server: &mut Server) -> i32 {
-    within(HEALED.min(Duration::from_secs(30)), "the process ends", || server.process().ended())
-        .code()
-        .unwrap_or(-1)
+pub(crate) fn ended(server: &mut Server) -> i32 {
+    within(Duration::from_secs(30), "the process ends", || server.process().ended()).code().unwrap_or(-1)
 }

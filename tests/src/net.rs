@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 /// What happens to the packets of a port.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// Those to it are dropped.
     In,
     /// Those from it are dropped.
@@ -21,7 +21,7 @@ pub struct Rules(String);
 
 impl Rules {
     /// Cuts a port off.
-    pub(super) fn cut(address: std::net::SocketAddr, cut: Cut) -> Self {
+    pub(crate) fn cut(address: std::net::SocketAddr, cut: Cut) -> Self {
         let (ip, port) = (address.ip(), address.port());
         let into = format!("ip daddr {ip} tcp dport {port}");
         let out = format!("ip saddr {ip} tcp sport {port}");

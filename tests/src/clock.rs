@@ -12,18 +12,18 @@ const LIBRARIES: [&str; 4] = [
 ];
 
 /// A clock, and the file that says how wrong it is.
-pub(super) struct Clock(PathBuf);
+pub(crate) struct Clock(PathBuf);
 
 impl Clock {
     /// A clock that is right.
-    pub(super) fn new(dir: &Path, name: &str) -> Self {
+    pub(crate) fn new(dir: &Path, name: &str) -> Self {
         let clock = Self(dir.join(format!("{name}.clock")));
         clock.shift(0);
         clock
     }
 
     /// Makes it wrong by so many seconds, from within a second on.
-    pub(super) fn shift(&self, seconds: i64) {
+    pub(crate) fn shift(&self, seconds: i64) {
         // Renamed, so that nobody reads half of it.
         let part = self.0.with_extension("part");
         fs::write(&part, format!("{seconds:+}\n")).unwrap();
@@ -31,7 +31,7 @@ impl Clock {
     }
 
     /// What a process needs to have it. Only the time of day goes wrong, not the time since a start.
-    pub(super) fn environment(&self) -> Vec<(String, String)> {
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let library = LIBRARIES.into_iter().find(|library| Path::new(library).exists());
         let pairs = [
             ("LD_PRELOAD", library.expect("libfaketime is needed").to_owned()),

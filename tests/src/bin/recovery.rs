@@ -1,0 +1,52 @@
+//! `recovery`: what devices feel of faults and floods, and when it is over; see `cargo xtask recovery`, which builds
+//! what it needs and starts the back ends.
+
+#![allow(clippy::unwrap_used, reason = "a harness: what it does not expect ends it")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tests::{Backend, Recovery};
+
+/// A bound was missed, or a promise broken.
+const VIOLATION: u8 = 20;
+
+#[derive(Parser)]
+#[command(
+    about = "What devices feel of faults and floods, and when it is over. Exit codes: 0 all bounds hold, 20 one does not, 101 the run itself failed"
+)]
+struct Args {
+    /// What the servers stand on.
+    #[arg(long, value_enum, default_value = "embedded")]
+    backend: Backend,
+    /// Devices; two make a pair. By default 500, on a cluster 200.
+    #[arg(long)]
+    links: Option<u32>,
+    /// Messages a second. By default a fifth of the most that two cores carry: 8,000, on a cluster 200.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Connections, and sign-ins, a second of a flood.
+    #[arg(long, default_value_t = 2_000)]
+    flood: u32,
+    /// Where everything is kept; emptied first.
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let _ = std::fs::remove_dir_all(&args.dir);
+    std::fs::create_dir_all(&args.dir).unwrap();
+    let dir = args.dir.canonicalize().unwrap();
+    let storage = args.backend.storage("recovery on a cluster");
+    let (links, rate) = match args.backend {
+        Backend::Embedded => (500, 8_000),
+        Backend::Cluster => (200, 200),
+    };
+    let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));
+    let report = Recovery { storage, links, rate, flood: args.flood, dir: dir.clone() }.run();
+    println!("{report}");
+    std::fs::write(dir.join("report.md"), report.to_string()).unwrap();
+    if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATION) }
+}

@@ -1,0 +1,85 @@
+//! What devices feel of a fault, and when it is over: one steady load, one trial after the other with peace between
+//! them, and the harness's latencies before, during and after each.
+
+mod flood;
+mod report;
+mod trial;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::load::{Load, Run};
+use crate::stage::{Stage, Storage};
+use crate::wait::within;
+use report::Felt;
+pub use report::Report;
+use trial::Trial;
+
+/// Latencies are judged in stretches of this length.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Before the first trial: caches fill, virtual machines compile.
+const WARM_UP: Duration = Duration::from_secs(30);
+/// Before each trial: what is compared with.
+const PEACE: Duration = Duration::from_secs(20);
+/// After each: 30 s are promised, and it has to stay well.
+const AFTER: Duration = Duration::from_secs(50);
+/// What a trial may take until all is as it was.
+const TRIAL: Duration = Duration::from_secs(90);
+/// All devices are there within.
+const THERE: Duration = Duration::from_secs(120);
+
+/// What is loaded, and how much.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// What the servers stand on.
+    pub storage: Storage,
+    /// Devices; two make a pair.
+    pub links: u32,
+    /// Messages a second.
+    pub rate: u32,
+    /// Connections, and sign-ins, a second of a flood.
+    pub flood: u32,
+    /// Where everything is kept: data, logs, journals.
+    pub dir: PathBuf,
+}
+
+impl Recovery {
+    /// Runs every trial.
+    ///
+    /// # Panics
+    /// The servers do not come back, or the harness itself fails.
+    #[must_use]
+    pub fn run(&self) -> Report {
+        let mut stage = Stage::start(&self.storage, &self.dir);
+        let trials = Trial::all(&self.storage);
+        let count = u32::try_from(trials.len()).expect("a few");
+        let load =
+            Load { links: self.links, rate: self.rate, duration: WARM_UP + (PEACE + TRIAL + AFTER) * count };
+        let every = format!("{}s", INTERVAL.as_secs());
+        let more = ["--drain", "600s", "--interval", &every];
+        let run = Run::start_with(&self.dir, &stage.data(), &stage.servers(), load, &more);
+        within(THERE, "the links are there", || stage.has_links(self.links).then_some(()));
+        std::thread::sleep(WARM_UP);
+        let felt = trials.into_iter().map(|trial| self.felt(&mut stage, trial)).collect();
+        let (harness, verdict) = run.judged();
+        Report::new(self, felt, &harness, verdict)
+    }
+
+    fn felt(&self, stage: &mut Stage, trial: Trial) -> Felt {
+        std::thread::sleep(PEACE);
+        let began = now();
+        let what = trial.happens(stage, self.flood);
+        let over = now();
+        println!("{trial:?}: {what}; {:.1} s", (over - began).as_secs_f64());
+        std::thread::sleep(AFTER);
+        let left = now();
+        trial.is_undone(stage);
+        within(THERE, "the links are there", || stage.has_links(self.links).then_some(()));
+        Felt { trial, what, began, over, left }
+    }
+}
+
+/// The time of day: the harness, another process, is asked by it.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,209 @@
+//! What came of the trials.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::trial::Trial;
+use super::{INTERVAL, PEACE, Recovery};
+
+/// The 99th percentile is back this long after a fault.
+const BACK: Duration = Duration::from_secs(30);
+/// The users of a killed logic process are served again within.
+const TAKEN_OVER: Duration = Duration::from_secs(10);
+/// Back is what is at most so many times the worst stretch before.
+const BACK_RATIO: f64 = 2.0;
+/// During a flood, the 99th percentile is at most so many times the worst stretch before.
+const FLOOD_RATIO: f64 = 1.5;
+
+/// When a trial was, as times of day.
+#[derive(Clone, Debug)]
+pub(super) struct Felt {
+    pub(super) trial: Trial,
+    pub(super) what: String,
+    pub(super) began: Duration,
+    pub(super) over: Duration,
+    /// Until when it was left in peace.
+    pub(super) left: Duration,
+}
+
+/// Figures of a trial, and the verdict.
+#[derive(Clone, Debug)]
+struct Row {
+    felt: Felt,
+    /// 99th percentiles in milliseconds: the worst stretch before, and the worst of what touches the trial.
+    before_ms: f64,
+    during_ms: f64,
+    /// The longest of all messages from the trial's beginning on.
+    longest: Duration,
+    /// The 99th percentile was back, and stayed so, this long after; none where it did not.
+    back: Option<Duration>,
+}
+
+/// What came of all of them.
+#[derive(Debug)]
+pub struct Report {
+    recovery: Recovery,
+    rows: Vec<Row>,
+    verdict: Value,
+}
+
+/// A stretch of the load.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    from: Duration,
+    p99_ms: f64,
+    max: Duration,
+}
+
+impl Report {
+    pub(super) fn new(recovery: &Recovery, felt: Vec<Felt>, harness: &Value, verdict: Value) -> Self {
+        let stretches = stretches(harness);
+        let rows = felt.into_iter().map(|felt| Row::new(felt, &stretches)).collect();
+        Self { recovery: recovery.clone(), rows, verdict }
+    }
+
+    /// Whether every promise was kept, and every bound.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.verdict["exit"] == 0 && self.rows.iter().all(Row::holds)
+    }
+}
+
+fn stretches(harness: &Value) -> Vec<Stretch> {
+    let began = Duration::from_millis(harness["began_ms"].as_u64().expect("a time"));
+    let all = harness["intervals_us"].as_array().expect("stretches").iter().zip(0_u32..);
+    let read = |(figures, number): (&Value, u32)| {
+        let us = |name: &str| figures[name].as_u64().expect("a time");
+        Stretch {
+            from: began + INTERVAL * number,
+            p99_ms: Duration::from_micros(us("p99")).as_secs_f64() * 1e3,
+            max: Duration::from_micros(us("max")),
+        }
+    };
+    all.map(read).collect()
+}
+
+impl Row {
+    fn new(felt: Felt, stretches: &[Stretch]) -> Self {
+        let within = |from: Duration, to: Duration| {
+            stretches.iter().filter(move |at| at.from >= from && at.from + INTERVAL <= to)
+        };
+        let worst = |of: &mut dyn Iterator<Item = &Stretch>| of.map(|at| at.p99_ms).fold(0.0, f64::max);
+        let before_ms = worst(&mut within(felt.began - PEACE, felt.began));
+        let touched = |at: &&Stretch| at.from + INTERVAL > felt.began && at.from < felt.over;
+        let during_ms = worst(&mut stretches.iter().filter(touched));
+        let later = || stretches.iter().filter(|at| at.from + INTERVAL > felt.began && at.from < felt.left);
+        let longest = later().map(|at| at.max).max().unwrap_or_default();
+        let is_back = |at: &Stretch| at.p99_ms <= before_ms * BACK_RATIO;
+        let bad = later().rfind(|at| at.from + INTERVAL <= felt.left && !is_back(at));
+        let back = bad.map_or(Duration::ZERO, |at| (at.from + INTERVAL).saturating_sub(felt.over));
+        let stayed = felt.over + back + INTERVAL <= felt.left;
+        Self { before_ms, during_ms, longest, back: stayed.then_some(back), felt }
+    }
+
+    fn holds(&self) -> bool {
+        let Self { felt, before_ms, during_ms, longest, back } = self;
+        if felt.trial.is_flood() {
+            return *during_ms <= before_ms * FLOOD_RATIO;
+        }
+        let is_back = back.is_some_and(|back| back <= BACK);
+        is_back && (felt.trial != Trial::LogicGone || *longest <= TAKEN_OVER)
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Recovery { storage, links, rate, .. } = &self.recovery;
+        let count = |name: &str| self.verdict[name].as_u64().unwrap_or(0);
+        writeln!(f, "# Recovery on {}\n", storage.name())?;
+        writeln!(
+            f,
+            "{links} devices, {rate} messages/s; {} sent, {} acknowledged.",
+            count("sent"),
+            count("acked")
+        )?;
+        writeln!(f, "Violations: {}\n", self.verdict["violations"])?;
+        writeln!(
+            f,
+            "| trial | what | p99 before | during | back after | longest | holds |\n|---|---|---|---|---|---|---|"
+        )?;
+        for row in &self.rows {
+            let back = row.back.map_or("not".into(), |back| format!("{:.0} s", back.as_secs_f64()));
+            writeln!(
+                f,
+                "| {:?} | {} | {:.0} ms | {:.0} ms | {back} | {:.1} s | {} |",
+                row.felt.trial,
+                row.felt.what,
+                row.before_ms,
+                row.during_ms,
+                row.longest.as_secs_f64(),
+                if row.holds() { "yes" } else { "NO" },
+            )?;
+        }
+        writeln!(
+            f,
+            "\nLatencies are from intended send to arrival, in stretches of {} s: before, the worst 99th percentile of the \
+             {} s before the trial; during, the worst of a stretch that touches it; back after, the time from its end to the \
+             end of the last stretch above {BACK_RATIO} times that before; longest, of any message from its beginning on.",
+            INTERVAL.as_secs(),
+            PEACE.as_secs(),
+        )?;
+        writeln!(
+            f,
+            "It holds where a fault's 99th percentile is back within {} s, the users of a killed logic process are served \
+             within {} s, and a flood's is at most {FLOOD_RATIO} times that before.",
+            BACK.as_secs(),
+            TAKEN_OVER.as_secs(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn row(p99_ms: &[f64]) -> Row {
+        let stretch = |(p99_ms, number): (&f64, u32)| Stretch {
+            from: S * 100 + INTERVAL * number,
+            p99_ms: *p99_ms,
+            max: Duration::from_secs_f64(p99_ms / 1e3),
+        };
+        let stretches: Vec<_> = p99_ms.iter().zip(0..).map(stretch).collect();
+        // Four stretches of peace, two of a fault, and the rest.
+        let felt = Felt {
+            trial: Trial::Storm,
+            what: String::new(),
+            began: S * 120,
+            over: S * 130,
+            left: S * 100 + INTERVAL * u32::try_from(p99_ms.len()).unwrap(),
+        };
+        Row::new(felt, &stretches)
+    }
+
+    #[test]
+    fn back_is_the_end_of_the_last_bad_stretch() {
+        let row = row(&[5.0, 9.0, 10.0, 8.0, 900.0, 500.0, 100.0, 12.0, 25.0, 20.0, 11.0]);
+        assert_eq!((row.before_ms, row.during_ms, row.longest), (10.0, 900.0, S * 9 / 10));
+        assert_eq!(row.back, Some(S * 15));
+        assert!(row.holds());
+    }
+
+    #[test]
+    fn what_is_bad_until_the_end_is_not_back() {
+        let row = row(&[5.0, 9.0, 10.0, 8.0, 900.0, 500.0, 10.0, 12.0, 10.0, 11.0, 21.0]);
+        assert!(row.back.is_none() && !row.holds());
+    }
+
+    #[test]
+    fn a_flood_is_judged_while_it_lasts() {
+        let mut row = row(&[5.0, 9.0, 10.0, 8.0, 15.0, 14.0, 30.0, 12.0, 10.0, 11.0, 9.0]);
+        row.felt.trial = Trial::SignIns;
+        assert!(row.holds());
+        row.during_ms = 16.0;
+        assert!(!row.holds());
+    }
+}

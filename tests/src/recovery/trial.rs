@@ -1,0 +1,99 @@
+//! The trials.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::flood::{connections, sign_ins};
+use crate::net::{Cut, Rules};
+use crate::stage::{Stage, Storage};
+
+/// Packets are dropped for so long, and floods last so long.
+const LASTS: Duration = Duration::from_secs(10);
+const FLOODS: Duration = Duration::from_secs(20);
+/// Resets for so long end every link.
+const RESETS: Duration = Duration::from_secs(1);
+
+/// One thing that happens to the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// A process is killed (-9) and started again at once.
+    Kill,
+    /// A process with the logic role is killed, and stays away.
+    LogicGone,
+    /// Every link is reset at once, and all devices come again.
+    Storm,
+    /// What comes in at the devices' port of one process is dropped: the partition has one direction.
+    OneWay,
+    /// All processes drain and are started again, one after the other.
+    Rolling,
+    /// Connections that never sign in.
+    Connections,
+    /// Sign-ins with forged signatures.
+    SignIns,
+}
+
+impl Trial {
+    /// Those that a deployment on this storage can be put to.
+    pub(super) fn all(storage: &Storage) -> Vec<Self> {
+        let first = if matches!(storage, Storage::Embedded) { Self::Kill } else { Self::LogicGone };
+        vec![first, Self::Storm, Self::OneWay, Self::Rolling, Self::Connections, Self::SignIns]
+    }
+
+    /// It happens, and is over. In words.
+    pub(super) fn happens(self, stage: &mut Stage, flood_per_s: u32) -> String {
+        match self {
+            Self::Kill => {
+                stage.servers[0].kill();
+                stage.servers[0].restart();
+                "killed, and ready again".into()
+            }
+            // Its peers are to take over: nothing else ends this.
+            Self::LogicGone => {
+                stage.servers[0].kill();
+                "one of two logic processes killed, and not started again".into()
+            }
+            Self::Storm => {
+                stage.conns().into_iter().for_each(|conn| cut(stage, conn, Cut::Reset, RESETS));
+                "every connection of every process reset".into()
+            }
+            Self::OneWay => {
+                cut(stage, stage.conns()[0], Cut::In, LASTS);
+                format!("nothing came in at one process for {} s", LASTS.as_secs())
+            }
+            Self::Rolling => {
+                for server in &mut stage.servers {
+                    assert_eq!(server.terminate().code(), Some(0), "a drain ends well");
+                    server.restart();
+                }
+                "every process drained and started again in turn".into()
+            }
+            Self::Connections => {
+                let to = stage.servers[stage.conns()[0]].address();
+                let count = connections(to, flood_per_s, FLOODS);
+                format!("{} connections a second", count / FLOODS.as_secs())
+            }
+            Self::SignIns => {
+                let to = stage.servers[stage.conns()[0]].address();
+                let count = sign_ins(to, &stage.data(), flood_per_s, FLOODS);
+                format!("{} forged sign-ins a second", count / FLOODS.as_secs())
+            }
+        }
+    }
+
+    /// Brings back what was to stay away.
+    pub(super) fn is_undone(self, stage: &mut Stage) {
+        if self == Self::LogicGone {
+            stage.servers[0].restart();
+        }
+    }
+
+    /// Whether it is a load that links are to feel little of, and no fault that they are to recover from.
+    pub(super) fn is_flood(self) -> bool {
+        matches!(self, Self::Connections | Self::SignIns)
+    }
+}
+
+fn cut(stage: &Stage, conn: usize, cut: Cut, lasts: Duration) {
+    let _rules = Rules::cut(stage.servers[conn].address(), cut);
+    sleep(lasts);
+}
