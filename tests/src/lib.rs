@@ -25,6 +25,7 @@ mod recovery;
 mod server;
 mod soak;
 mod stage;
+mod trace;
 mod wait;
 
 pub use backends::Backends;

@@ -32,9 +32,8 @@ impl Process {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: libc::c_int) {
-        let id = libc::pid_t::try_from(self.child.id()).unwrap();
-        // SAFETY: kill takes plain numbers; the child was not waited for yet, so its id is still its own.
-        assert_eq!(unsafe { libc::kill(id, signal) }, 0, "signal {signal} to {id}");
+        // The child was not waited for yet, so its id is still its own.
+        self::signal(self.child.id(), signal);
     }
 
     /// How it ended, if it has.
@@ -68,4 +67,16 @@ pub(crate) fn memory_kib(pid: u32, name: &str) -> u32 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a living process");
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Forgets how much memory a process had at the most.
+pub(crate) fn forget_peak(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+}
+
+/// Sends a signal to a process whose id is known to be its own.
+pub(crate) fn signal(pid: u32, signal: libc::c_int) {
+    let id = libc::pid_t::try_from(pid).unwrap();
+    // SAFETY: kill takes plain numbers.
+    assert_eq!(unsafe { libc::kill(id, signal) }, 0, "signal {signal} to {pid}");
 }

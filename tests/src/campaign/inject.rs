@@ -10,10 +10,10 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::fault::Fault;
-use super::step::threads;
-use super::trace::Injection;
 use crate::net::{Cut, Rules};
+use crate::process::signal;
 use crate::stage::{Stage, ended};
+use crate::trace::{Injection, threads};
 
 /// What `godwit serve` ends with where an fsync failed.
 const SYNC_FAILED: i32 = 6;
@@ -190,10 +190,4 @@ fn limit(pid: u32, descriptors: &str) {
 fn cut(address: SocketAddr, how: Cut, lasts: Duration) {
     let _rules = Rules::cut(address, how);
     sleep(lasts);
-}
-
-fn signal(pid: u32, signal: libc::c_int) {
-    let pid = libc::pid_t::try_from(pid).unwrap();
-    // SAFETY: kill takes plain numbers; the back ends of the campaign wrote the id down themselves.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal} to {pid}");
 }

@@ -5,7 +5,6 @@ mod fault;
 mod inject;
 mod report;
 mod step;
-mod trace;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

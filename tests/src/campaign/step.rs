@@ -6,8 +6,8 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::trace::Injection;
 use crate::stage::{Stage, Storage};
+use crate::trace::{Injection, threads};
 use crate::wait::asked_for;
 
 /// How long it takes at most until a step is reached.
@@ -110,14 +110,6 @@ impl Stage {
         let when = rng.random_range(1..=TIMES_MAX);
         Injection::begin(&threads, step.calls(), &format!("signal={signal}:when={when}"))
     }
-}
-
-/// The threads of a process whose names begin so.
-pub(super) fn threads(pid: u32, name: &str) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let named = tasks
-        .filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with(name)));
-    named.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn is_stopped(pid: u32) -> bool {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::load::{Load, Run};
+use crate::process::{forget_peak, memory_kib};
 use crate::stage::{Stage, Storage};
 use crate::wait::within;
 use report::Felt;
@@ -23,9 +24,9 @@ const WARM_UP: Duration = Duration::from_secs(30);
 const PEACE: Duration = Duration::from_secs(20);
 /// After each: 30 s are promised, and it has to stay well.
 const AFTER: Duration = Duration::from_secs(50);
-/// What a trial may take until all is as it was.
-const TRIAL: Duration = Duration::from_secs(90);
-/// All devices are there within.
+/// And until what was to stay away is there again.
+const BACK_AGAIN: Duration = Duration::from_secs(10);
+/// All devices are there again within.
 const THERE: Duration = Duration::from_secs(120);
 
 /// What is loaded, and how much.
@@ -52,9 +53,9 @@ impl Recovery {
     pub fn run(&self) -> Report {
         let mut stage = Stage::start(&self.storage, &self.dir);
         let trials = Trial::all(&self.storage);
-        let count = u32::try_from(trials.len()).expect("a few");
-        let load =
-            Load { links: self.links, rate: self.rate, duration: WARM_UP + (PEACE + TRIAL + AFTER) * count };
+        let takes = |trial: &Trial| PEACE + trial.takes() + AFTER + BACK_AGAIN;
+        let duration = WARM_UP + trials.iter().map(takes).sum::<Duration>();
+        let load = Load { links: self.links, rate: self.rate, duration };
         let every = format!("{}s", INTERVAL.as_secs());
         let more = ["--drain", "600s", "--interval", &every];
         let run = Run::start_with(&self.dir, &stage.data(), &stage.servers(), load, &more);
@@ -67,6 +68,7 @@ impl Recovery {
 
     fn felt(&self, stage: &mut Stage, trial: Trial) -> Felt {
         std::thread::sleep(PEACE);
+        pids(stage).into_iter().for_each(forget_peak);
         let began = now();
         let what = trial.happens(stage, self.flood);
         let over = now();
@@ -74,9 +76,15 @@ impl Recovery {
         std::thread::sleep(AFTER);
         let left = now();
         trial.is_undone(stage);
+        let peak_kib = pids(stage).into_iter().map(|pid| memory_kib(pid, "VmHWM:")).sum();
         within(THERE, "the links are there", || stage.has_links(self.links).then_some(()));
-        Felt { trial, what, began, over, left }
+        Felt { trial, what, began, over, left, peak_kib }
     }
+}
+
+/// Of every server.
+fn pids(stage: &mut Stage) -> Vec<u32> {
+    stage.servers.iter_mut().map(|server| server.process().id()).collect()
 }
 
 /// The time of day: the harness, another process, is asked by it.

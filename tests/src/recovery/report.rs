@@ -26,6 +26,8 @@ pub(super) struct Felt {
     pub(super) over: Duration,
     /// Until when it was left in peace.
     pub(super) left: Duration,
+    /// The memory of all servers at the most, in KiB.
+    pub(super) peak_kib: u32,
 }
 
 /// Figures of a trial, and the verdict.
@@ -60,6 +62,8 @@ struct Stretch {
 impl Report {
     pub(super) fn new(recovery: &Recovery, felt: Vec<Felt>, harness: &Value, verdict: Value) -> Self {
         let stretches = stretches(harness);
+        let last = stretches.last().expect("stretches").from;
+        assert!(felt.iter().all(|felt| felt.left < last), "the load ended before the trials did");
         let rows = felt.into_iter().map(|felt| Row::new(felt, &stretches)).collect();
         Self { recovery: recovery.clone(), rows, verdict }
     }
@@ -127,18 +131,19 @@ impl Display for Report {
         writeln!(f, "Violations: {}\n", self.verdict["violations"])?;
         writeln!(
             f,
-            "| trial | what | p99 before | during | back after | longest | holds |\n|---|---|---|---|---|---|---|"
+            "| trial | what | p99 before | during | back after | longest | memory | holds |\n|---|---|---|---|---|---|---|---|"
         )?;
         for row in &self.rows {
             let back = row.back.map_or("not".into(), |back| format!("{:.0} s", back.as_secs_f64()));
             writeln!(
                 f,
-                "| {:?} | {} | {:.0} ms | {:.0} ms | {back} | {:.1} s | {} |",
+                "| {:?} | {} | {:.0} ms | {:.0} ms | {back} | {:.1} s | {} MiB | {} |",
                 row.felt.trial,
                 row.felt.what,
                 row.before_ms,
                 row.during_ms,
                 row.longest.as_secs_f64(),
+                row.felt.peak_kib / 1024,
                 if row.holds() { "yes" } else { "NO" },
             )?;
         }
@@ -146,7 +151,7 @@ impl Display for Report {
             f,
             "\nLatencies are from intended send to arrival, in stretches of {} s: before, the worst 99th percentile of the \
              {} s before the trial; during, the worst of a stretch that touches it; back after, the time from its end to the \
-             end of the last stretch above {BACK_RATIO} times that before; longest, of any message from its beginning on.",
+             end of the last stretch above {BACK_RATIO} times that before; longest, of any message from its beginning on; memory, of all servers at the most.",
             INTERVAL.as_secs(),
             PEACE.as_secs(),
         )?;
@@ -180,6 +185,7 @@ mod tests {
             began: S * 120,
             over: S * 130,
             left: S * 100 + INTERVAL * u32::try_from(p99_ms.len()).unwrap(),
+            peak_kib: 0,
         };
         Row::new(felt, &stretches)
     }

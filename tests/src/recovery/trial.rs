@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use super::flood::{connections, sign_ins};
 use crate::net::{Cut, Rules};
+use crate::process::signal;
 use crate::stage::{Stage, Storage};
+use crate::trace::{Injection, threads};
 
 /// Packets are dropped for so long, and floods last so long.
 const LASTS: Duration = Duration::from_secs(10);
 const FLOODS: Duration = Duration::from_secs(20);
+/// The store does not answer for so long.
+const STANDS: Duration = Duration::from_secs(120);
 /// Resets for so long end every link.
 const RESETS: Duration = Duration::from_secs(1);
 
@@ -26,6 +30,8 @@ pub(super) enum Trial {
     OneWay,
     /// All processes drain and are started again, one after the other.
     Rolling,
+    /// What is stored is not answered for two minutes: no fsync comes back, or every CQL node stands still.
+    StoreStands,
     /// Connections that never sign in.
     Connections,
     /// Sign-ins with forged signatures.
@@ -36,7 +42,15 @@ impl Trial {
     /// Those that a deployment on this storage can be put to.
     pub(super) fn all(storage: &Storage) -> Vec<Self> {
         let first = if matches!(storage, Storage::Embedded) { Self::Kill } else { Self::LogicGone };
-        vec![first, Self::Storm, Self::OneWay, Self::Rolling, Self::Connections, Self::SignIns]
+        vec![
+            first,
+            Self::Storm,
+            Self::OneWay,
+            Self::Rolling,
+            Self::Connections,
+            Self::SignIns,
+            Self::StoreStands,
+        ]
     }
 
     /// It happens, and is over. In words.
@@ -67,6 +81,10 @@ impl Trial {
                 }
                 "every process drained and started again in turn".into()
             }
+            Self::StoreStands => {
+                store_stands(stage);
+                format!("nothing stored was answered for {} s", STANDS.as_secs())
+            }
             Self::Connections => {
                 let to = stage.servers[stage.conns()[0]].address();
                 let count = connections(to, flood_per_s, FLOODS);
@@ -87,10 +105,33 @@ impl Trial {
         }
     }
 
+    /// What it takes at the most, until it is over.
+    pub(super) fn takes(self) -> Duration {
+        match self {
+            Self::Kill | Self::LogicGone | Self::Storm | Self::OneWay => Duration::from_secs(20),
+            Self::Rolling => Duration::from_secs(90),
+            Self::Connections | Self::SignIns => FLOODS + Duration::from_secs(5),
+            Self::StoreStands => STANDS + Duration::from_secs(5),
+        }
+    }
+
     /// Whether it is a load that links are to feel little of, and no fault that they are to recover from.
     pub(super) fn is_flood(self) -> bool {
         matches!(self, Self::Connections | Self::SignIns)
     }
+}
+
+fn store_stands(stage: &mut Stage) {
+    if matches!(stage.storage, Storage::Embedded) {
+        let threads = threads(stage.servers[0].process().id(), "");
+        let _injection =
+            Injection::begin(&threads, "fsync,fdatasync", &format!("delay_enter={}s", STANDS.as_secs()));
+        return sleep(STANDS);
+    }
+    let nodes = stage.pids("node");
+    nodes.iter().for_each(|node| signal(*node, libc::SIGSTOP));
+    sleep(STANDS);
+    nodes.iter().for_each(|node| signal(*node, libc::SIGCONT));
 }
 
 fn cut(stage: &Stage, conn: usize, cut: Cut, lasts: Duration) {

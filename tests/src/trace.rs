@@ -1,5 +1,6 @@
 //! Faults of the system's calls, as strace injects them into a running process. Ends when dropped.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use crate::process::Process;
 use crate::wait::DEADLINE;
 
 /// An injection that goes on.
-pub(super) struct Injection(Process);
+pub(crate) struct Injection(Process);
 
 impl Injection {
     /// Calls of a set by these threads fail, or wait, as the rule says: `fdatasync:error=EIO:when=1`.
-    pub(super) fn begin(threads: &[u32], calls: &str, what: &str) -> Self {
+    pub(crate) fn begin(threads: &[u32], calls: &str, what: &str) -> Self {
         let mut command = Command::new("strace");
         command.args(["-q", "-q", "-o", "/dev/null"]);
         for thread in threads {
@@ -31,4 +32,12 @@ impl Drop for Injection {
             let _ = self.0.wait(DEADLINE.max(Duration::from_secs(10)));
         }
     }
+}
+
+/// The threads of a process whose names begin so.
+pub(crate) fn threads(pid: u32, name: &str) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let named = tasks
+        .filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with(name)));
+    named.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
