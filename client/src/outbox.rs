@@ -64,8 +64,19 @@ struct Item {
 pub(crate) enum Voided {
     /// The send became a Void.
     Now(Sent),
-    /// It was one already, and has been given up.
+    /// It was one already and has been given up, or was acknowledged before: the link waits for it in vain.
     Gone(LocalId),
+}
+
+/// What the refusal of a request means to the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The send is to come again.
+    Again,
+    /// It has been written again since, or the request is none of a send's: nothing follows from it.
+    OldNews,
+    /// The send was written twice and acknowledged once, so it will not come again; the link takes no other.
+    Stuck,
 }
 
 /// A request to which the server owes an answer; a send written twice has two.
@@ -228,19 +239,20 @@ impl Outbox {
         self.remove(index).map(|sent| (sent, !is_void))
     }
 
-    /// It was not taken: the same again, first of all, not before `resume_at`. Whether it was this one that
-    /// is to come again (an answer to an older request of the same send is old news).
-    pub(crate) fn refused(&mut self, request: u64, follows_another: bool) -> bool {
-        let Some(owed) = self.answered(request) else { return false };
-        let Some(index) = self.find(owed.local) else { return false };
+    /// It was not taken: the same again, first of all, not before `resume_at`.
+    pub(crate) fn refused(&mut self, request: u64, follows_another: bool) -> Refusal {
+        let Some(owed) = self.answered(request) else { return Refusal::OldNews };
+        let Some(index) = self.find(owed.local) else {
+            return if follows_another { Refusal::OldNews } else { Refusal::Stuck };
+        };
         if self.items.get(index).is_none_or(|item| item.request != request) {
-            return false;
+            return Refusal::OldNews;
         }
         self.next = self.next.min(index);
         if !follows_another && self.refused.is_none_or(|refused| owed.local < refused) {
             self.refused = Some(owed.local);
         }
-        true
+        Refusal::Again
     }
 
     /// Whether the link is known to refuse everything but one send, which is still to come again.
@@ -251,8 +263,10 @@ impl Outbox {
     /// It can never be taken: from now on its number stands for nothing, and comes first.
     pub(crate) fn void(&mut self, request: u64, change: u64) -> Option<Voided> {
         let local = self.owed.iter().find(|owed| owed.request == request)?.local;
-        if !self.refused(request, false) {
-            return None;
+        match self.refused(request, false) {
+            Refusal::Again => {}
+            Refusal::OldNews => return None,
+            Refusal::Stuck => return Some(Voided::Gone(local)),
         }
         let index = self.find(local)?;
         let item = self.items.get_mut(index)?;

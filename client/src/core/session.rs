@@ -6,7 +6,7 @@ use v1::server_frame::Frame;
 use super::link::{Going, Link, Session, heartbeat_ms};
 use super::{Cause, Device, Event, Millis, Settings};
 use crate::backoff::Backoff;
-use crate::outbox::{Number, Voided};
+use crate::outbox::{Number, Refusal, Voided};
 use crate::store::Change;
 
 /// The protocol revision that this speaks.
@@ -229,9 +229,13 @@ impl Device {
             v1::Retry::Never => self.on_refused_for_good(now, request, error),
             v1::Retry::Backoff | v1::Retry::After => {
                 let follows = error.code == Code::RefusedEarlier.number();
-                // What follows a refusal that is known waits with it; any other waits for itself.
-                if self.outbox.refused(request, follows) && !(follows && self.outbox.is_refused()) {
-                    self.pause_sends(now, error.after_ms);
+                match self.outbox.refused(request, follows) {
+                    // What follows a refusal that is known waits with it; any other waits for itself.
+                    Refusal::Again if !(follows && self.outbox.is_refused()) => {
+                        self.pause_sends(now, error.after_ms);
+                    }
+                    Refusal::Again | Refusal::OldNews => {}
+                    Refusal::Stuck => return self.stuck(now, error.after_ms),
                 }
                 self.leave_if_done(now);
             }
@@ -256,13 +260,17 @@ impl Device {
                 self.events.push_back(Event::Refused { sent, code, name, detail });
             }
             Some(Voided::Gone(local)) => {
-                // Not even nothing is taken under this number: this link refuses everything else for ever.
                 self.change(Change::Done(local));
-                let cause = Cause::Protocol("a Void was refused");
-                self.end(now, cause, Again::Pause { least_ms: 0 });
+                self.stuck(now, 0);
             }
             None => {}
         }
+    }
+
+    /// What was refused does not come again, and until it does this link refuses everything else: another one.
+    fn stuck(&mut self, now: Millis, least_ms: u32) {
+        let cause = Cause::Protocol("a number was refused that is not kept any more");
+        self.end(now, cause, Again::Pause { least_ms: least_ms.into() });
     }
 
     fn pause_sends(&mut self, now: Millis, least_ms: u32) {
