@@ -106,7 +106,7 @@ fn options(settings: &Settings) -> Options {
     }
 }
 
-/// How full the embedded writer's mailbox is.
+/// How full the embedded writer's mailbox and the cache of blocks are.
 struct Depth(Arc<Embedded>);
 
 impl fmt::Debug for Depth {
@@ -118,14 +118,18 @@ impl fmt::Debug for Depth {
 impl Collector for Depth {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let depth = self.0.depth();
+        let count = |figure| u64::try_from(figure).unwrap_or(u64::MAX);
+        let (cache, cache_max) = self.0.cache_bytes();
         let figures = [
-            ("godwit_storage_queue_depth", "Work that waits for the writer", depth.items),
-            ("godwit_storage_queue_cap", "Work that may wait for the writer", depth.items_max),
-            ("godwit_storage_queue_depth_bytes", "Bytes that wait for the writer", depth.bytes),
-            ("godwit_storage_queue_cap_bytes", "Bytes that may wait for the writer", depth.bytes_max),
+            ("godwit_storage_queue_depth", "Work that waits for the writer", count(depth.items)),
+            ("godwit_storage_queue_cap", "Work that may wait for the writer", count(depth.items_max)),
+            ("godwit_storage_queue_depth_bytes", "Bytes that wait for the writer", count(depth.bytes)),
+            ("godwit_storage_queue_cap_bytes", "Bytes that may wait for the writer", count(depth.bytes_max)),
+            ("godwit_storage_cache_bytes", "Blocks read from disk that are held in memory", cache),
+            ("godwit_storage_cache_cap_bytes", "Blocks that may be held in memory", cache_max),
         ];
         for (name, help, figure) in figures {
-            let gauge = ConstGauge::new(u64::try_from(figure).unwrap_or(u64::MAX));
+            let gauge = ConstGauge::new(figure);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         Ok(())

@@ -107,6 +107,11 @@ impl Engine {
         })
     }
 
+    /// Bytes of blocks that are held in memory.
+    pub(super) fn cache_bytes(&self) -> u64 {
+        self.db.cache_size()
+    }
+
     /// What is committed at this moment. Reads of more than one row need it: a batch reaches the
     /// keyspaces row by row.
     pub(super) fn snapshot(&self) -> Snapshot {

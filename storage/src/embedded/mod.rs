@@ -109,6 +109,15 @@ impl Embedded {
         Depth { items, items_max, bytes, bytes_max }
     }
 
+    /// Bytes of blocks read from disk that are held in memory, and the cap on them; for metrics.
+    #[must_use]
+    pub fn cache_bytes(&self) -> (u64, u64) {
+        let core = &self.handle.core;
+        // None while the data is opened again.
+        let bytes = core.slot.with(|engine| Ok(engine.cache_bytes())).unwrap_or(0);
+        (bytes, core.options.cache_bytes)
+    }
+
     /// The bytes that are free where fewer are than [`Options::reserve_bytes`]: then nothing more is taken.
     #[must_use]
     pub fn is_full(&self) -> Option<u64> {

@@ -17,7 +17,7 @@ const VIOLATION: u8 = 20;
     about = "A mixed load on one process for a long time. Exit codes: 0 clean, 20 something does not hold, 101 the soak itself failed"
 )]
 struct Args {
-    /// For how long. Growth is judged from 800,000 messages on: half an hour at the usual rate.
+    /// For how long. Growth is judged from 1,200,000 messages on: 40 minutes at the usual rate.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
     /// Devices; a multiple of ten.

@@ -32,11 +32,13 @@ pub(super) struct Finding {
 }
 
 /// Memory over the samples: flat, and a leak would have been seen. Judged is what is there when memtables have just
-/// been written out: how much waits above that is the machine's business, and has caps of its own.
+/// been written out, without the engine's cache of blocks: how much waits above that, or is kept for readers, is the
+/// machine's business, and has caps of its own.
 pub(super) fn memory(samples: &[Sample]) -> Finding {
     let what = "memory is flat";
     let minutes = |sample: &Sample| sample.at.as_secs_f64() / 60.0;
-    let points: Vec<_> = samples.iter().map(|sample| (minutes(sample), sample.rss_kib)).collect();
+    let points: Vec<_> =
+        samples.iter().map(|sample| (minutes(sample), sample.rss_kib - sample.cache_kib)).collect();
     let (Some(line), Some(first), Some(last)) = (Line::under(&points), samples.first(), samples.last())
     else {
         return Finding { what, holds: false, text: "too few samples".into() };
@@ -45,7 +47,7 @@ pub(super) fn memory(samples: &[Sample]) -> Finding {
     let leak = LEAK_BYTES * rate / 1024.0;
     let is_flat = line.at_least() <= 0.0 || line.slope * 60.0 < FLAT * line.mean;
     let text = format!(
-        "the floor of RssAnon is {:.1} MiB on the average, its slope {:+.1} ± {:.1} KiB a minute (one standard error), which is {:+.2} B \
+        "the floor of RssAnon without the cache of blocks is {:.1} MiB on the average, its slope {:+.1} ± {:.1} KiB a minute (one standard error), which is {:+.2} B \
          a message; a leak of {LEAK_BYTES} B a message would be {leak:.0} KiB a minute",
         line.mean / 1024.0,
         line.slope,
@@ -139,7 +141,8 @@ mod tests {
             let total = (messages * disk) as u64;
             Sample {
                 at: Duration::from_secs(u64::from(i) * 10),
-                rss_kib: 102_400.0 + tooth + messages * leak / 1024.0,
+                rss_kib: 102_400.0 + tooth + messages * leak / 1024.0 + messages / 100.0,
+                cache_kib: messages / 100.0,
                 descriptors: Descriptors::default(),
                 disk: Disk { total, ..Disk::default() },
                 messages,
