@@ -108,6 +108,17 @@ impl Device {
     }
 }
 
+/// Connects with so small a window, and segments as small as those of a real network, that the server soon has to
+/// keep what is not read: on its own a loopback takes megabytes.
+#[must_use]
+pub fn connect_narrow(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    socket.set_tcp_mss(1_000).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
 /// Connects from an address of 127.1.0.0/16.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! A child process that is signalled by its id and never outlives the test.
 
-use std::process::{Child, ExitStatus};
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use crate::wait::within;
@@ -60,6 +62,21 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Runs a program that ends by itself: its exit code, and what it said to stderr.
+///
+/// # Panics
+/// It does not end within the time.
+pub fn run_until_it_ends(command: &mut Command, deadline: Duration) -> (Option<i32>, String) {
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let listener = thread::spawn(move || {
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).map(|_| said)
+    });
+    let status = Process::new(child).wait(deadline);
+    (status.code(), listener.join().unwrap().unwrap())
 }
 
 /// A line of a living process's /proc/PID/status that counts memory, in KiB.

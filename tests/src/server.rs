@@ -151,6 +151,16 @@ impl Server {
         line.trim().parse().ok()
     }
 
+    /// Bytes that its reactors keep of what links have not sent whole or not read; as of a second ago.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> f64 {
+        let of = |reactor| {
+            let labels = format!("reactor=\"{reactor}\",queue=\"buffered_bytes\"");
+            self.metric(&format!("godwit_conn_queue_depth{{{labels}}}"))
+        };
+        (0..).map_while(of).sum()
+    }
+
     /// Waits until /readyz says so.
     ///
     /// # Panics

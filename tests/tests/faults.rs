@@ -5,10 +5,12 @@
 #![allow(clippy::disallowed_methods, reason = "a test: it reads the clock")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tests::{Backends, Chat, DEADLINE, Load, Process, Run, Server, binary, get, texts, within};
+use tests::{
+    Backends, Chat, DEADLINE, Load, Process, Run, Server, binary, get, run_until_it_ends, texts, within,
+};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -113,14 +115,17 @@ fn a_full_disk_stops_the_sends_and_room_brings_them_back() {
     assert!(read == expected, "{} of {said} messages, or another order", read.len());
 }
 
-/// Runs `serve` until it ends by itself.
+/// Runs `serve` until it ends by itself: its exit code, the line that it ended with, and how long it took.
 fn serve(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, Duration) {
     let began = Instant::now();
     let mut command = Command::new(binary());
     command.args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"]).arg(dir);
     command.args(["--name", "one", "--node-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
-    let Output { status, stderr, .. } = command.args(arguments).current_dir(dir).output().unwrap();
-    (status.code(), String::from_utf8(stderr).unwrap(), began.elapsed())
+    let (code, said) = run_until_it_ends(command.args(arguments).current_dir(dir), DEADLINE);
+    let took = began.elapsed();
+    // What is logged on the way may name what the reason does not.
+    let reason = said.lines().last().expect("it says why").to_owned();
+    (code, reason, took)
 }
 
 #[test]

@@ -4,15 +4,22 @@
 #![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
 #![allow(clippy::disallowed_methods, reason = "a test: it reads the clock")]
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use client::development::{Key, find_key};
-use proto::v1::{self, client_frame::Frame as C, server_frame::Frame as S};
+use proto::limits::BODY_BYTES_MAX;
+use proto::v1::{self, client_frame::Frame as C, send::Body, send::To, server_frame::Frame as S};
 use proto::{DeviceId, UserId};
-use tests::{Device, Rules, Server, may_drop_packets, sign_in, text, within};
+use tests::{Device, Rules, Server, connect_narrow, may_drop_packets, sign_in, within};
 
 /// Links that are cut off: half of them in one direction, half in both.
 const CUT: usize = 1_000;
+/// Those of them to which something waits to be written.
+const WAITED_FOR: usize = 50;
+/// Messages to each.
+const MESSAGES: u64 = 2;
 /// Links beside them.
 const STAY: usize = 50;
 const HEARTBEAT_MS: u64 = 2_000;
@@ -31,11 +38,12 @@ fn half_open_links_are_found_within_twice_the_heartbeat_and_5_s() {
         format!("conn.heartbeat_max_ms={HEARTBEAT_MS}"),
         format!("conn.idle_timeout_ms={}", BOUND.as_millis()),
         "conn.unauthenticated_per_address_max=2000".into(),
+        "conn.frames_per_s=100000".into(),
     ];
     let arguments: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
     let server = Server::start(dir.path(), "server", &arguments);
-    let mut stay = signed_in(&server, "s", STAY);
-    let mut cut = signed_in(&server, "c", CUT);
+    let mut stay = signed_in(&server, "s", STAY, Device::connect);
+    let mut cut = signed_in(&server, "c", CUT, |address| Device::over(connect_narrow(address)));
     let live = || server.metric("godwit_conn_live_links");
     within(Duration::from_secs(10), "all are live", || (live()? >= as_f64(CUT + STAY)).then_some(()));
     for device in cut.iter_mut().chain(&mut stay) {
@@ -49,11 +57,15 @@ fn half_open_links_are_found_within_twice_the_heartbeat_and_5_s() {
     let (one_way, both) = ports.split_at(CUT / 2);
     let _rules = Rules::drop_ports(server.address(), &ports, both);
     let since = Instant::now();
-    // Something waits to be written to every other link.
-    for i in (0..CUT).step_by(2) {
-        stay[0].send(10, text(&format!("c{i}"), 1, 1));
-        while stay[0].next().expect("the link is open") != (10, S::SendAck(v1::SendAck {})) {}
+    // Something waits to be written to some links of either kind: more than their sockets take.
+    for i in (0..CUT).step_by(CUT / WAITED_FOR) {
+        for n in 1..=MESSAGES {
+            stay[0].send(10, message(&format!("c{i}"), n));
+            while stay[0].next().expect("the link is open") != (10, S::SendAck(v1::SendAck {})) {}
+        }
     }
+    let least = as_f64(WAITED_FOR * BODY_BYTES_MAX / 2);
+    within(Duration::from_secs(5), "it waits", || (server.buffered_bytes() >= least).then_some(()));
     let mut beats = Instant::now();
     within(BOUND + SEEN, "every link that is cut off is found", || {
         if beats.elapsed() > Duration::from_millis(HEARTBEAT_MS / 2) {
@@ -70,15 +82,22 @@ fn half_open_links_are_found_within_twice_the_heartbeat_and_5_s() {
     assert_eq!(live(), Some(as_f64(STAY)), "the others stay");
 }
 
+/// As long as may be.
+fn message(user: &str, n: u64) -> C {
+    let message = v1::Message { kind: 1, data: Bytes::from(vec![b'x'; BODY_BYTES_MAX]) };
+    let body = Some(Body::Message(message));
+    C::Send(v1::Send { to: Some(To::User(user.into())), epoch: 1, n, body })
+}
+
 fn as_f64(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap())
 }
 
 /// Devices of as many users, all signed in.
-fn signed_in(server: &Server, prefix: &str, count: usize) -> Vec<Device> {
+fn signed_in(server: &Server, prefix: &str, count: usize, connect: fn(SocketAddr) -> Device) -> Vec<Device> {
     let key = Key::read(&find_key(&server.data())).unwrap();
     let device_id = DeviceId::new("d").unwrap();
-    let mut devices: Vec<Device> = (0..count).map(|_| Device::connect(server.address())).collect();
+    let mut devices: Vec<Device> = (0..count).map(|_| connect(server.address())).collect();
     for (i, device) in devices.iter_mut().enumerate() {
         let user = UserId::new(&format!("{prefix}{i}")).unwrap();
         device.send(1, C::SignIn(sign_in(&key.token(&user, &device_id, 600))));

@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
 
-use std::process::{Command, Output};
+use std::process::Command;
 
-use tests::{Server, binary};
+use tests::{DEADLINE, Server, binary, run_until_it_ends};
 
 fn serve(server: &Server, more: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     command.args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"]);
-    let Output { status, stderr, .. } = command.arg(server.data()).args(more).output().unwrap();
-    (status.code(), String::from_utf8(stderr).unwrap())
+    run_until_it_ends(command.arg(server.data()).args(more), DEADLINE)
 }
 
 #[test]
@@ -35,9 +34,8 @@ fn every_wrong_setting_is_named_with_its_place_and_nothing_is_begun() {
     std::fs::write(dir.path().join("godwit.toml"), "[embedded]\nreserve_bytes = 5\n").unwrap();
     let mut command = Command::new(binary());
     command.args(["serve", "--set", "conn.linger=3"]).env("GODWIT_LOGIC__FLUSH_EVERY_MS", "soon");
-    let Output { status, stderr, .. } = command.current_dir(dir.path()).output().unwrap();
-    let said = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(2), "{said}");
+    let (code, said) = run_until_it_ends(command.current_dir(dir.path()), DEADLINE);
+    assert_eq!(code, Some(2), "{said}");
     let places =
         ["godwit.toml:embedded.reserve_bytes", "16777216", "GODWIT_LOGIC__FLUSH_EVERY_MS", "conn.linger_ms"];
     for text in places {

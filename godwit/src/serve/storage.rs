@@ -50,13 +50,14 @@ pub(super) async fn open(
     }
 }
 
-async fn remote(settings: &Settings, log: &str, store: &str) -> Result<Storage, Failure> {
+async fn remote(settings: &Settings, log_url: &str, store_url: &str) -> Result<Storage, Failure> {
     let partitions = settings.partitions;
     let (log, store) = tokio::join!(
-        storage::kafka::open(log, storage::kafka::Options::new(partitions)),
-        storage::cql::open(store, storage::cql::Options::new(partitions)),
+        storage::kafka::open(log_url, storage::kafka::Options::new(partitions)),
+        storage::cql::open(store_url, storage::cql::Options::new(partitions)),
     );
-    match (log.map_err(log_failure), store.map_err(store_failure)) {
+    let store_failed = |error| store_failure(error, store_url);
+    match (log.map_err(log_failure), store.map_err(store_failed)) {
         (Ok(log), Ok(store)) => Ok(Storage { log, store }),
         // Both at once: whoever mends one should not have to start again to hear of the other.
         (Err(log), Err(store)) if log.exit == store.exit => {
@@ -75,13 +76,14 @@ fn log_failure(error: LogError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn store_failure(error: StoreError) -> Failure {
+fn store_failure(error: StoreError, url: &str) -> Failure {
     let exit = match error {
         StoreError::Unavailable(_) => Exit::Unreachable,
         StoreError::Refused(_) => Exit::Data,
         StoreError::Failed(_) => Exit::Failed,
     };
-    Failure::new(exit, error)
+    // Unlike a log's, a store's error does not say where the store is.
+    Failure::new(exit, anyhow::Error::new(error).context(settings::masked(url)))
 }
 
 fn open_embedded(dir: &Path, options: Options) -> Result<Embedded, Failure> {

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use storage::log::Partitions;
 
 pub(crate) use layers::{Mistake, Sources};
-pub(crate) use show::{default_toml, effective_toml};
+pub(crate) use show::{default_toml, effective_toml, masked};
 
 /// What `serve` goes by. Every value was checked, alone and with the others.
 #[derive(Clone, Debug)]

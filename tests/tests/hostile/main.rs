@@ -16,13 +16,11 @@ mod neighbours;
 mod rates;
 mod slow;
 
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use client::development::{Key, find_key};
 use neighbours::{Felt, Neighbours};
 use proto::{DeviceId, UserId};
-use socket2::{Domain, Socket, Type};
 use tests::{Device, Server};
 
 const MIB: u64 = 1024 * 1024;
@@ -84,6 +82,11 @@ impl World {
         assert!(took <= bytes, "{what}: {took} bytes of memory, at most {bytes}");
     }
 
+    /// Bytes that the reactors keep of what links have not sent whole or not read; as of a second ago.
+    fn buffered_bytes(&self) -> f64 {
+        self.server.buffered_bytes()
+    }
+
     fn metric(&self, name: &str) -> f64 {
         self.server.metric(name).unwrap_or(0.0)
     }
@@ -92,14 +95,4 @@ impl World {
         let (code, reason) = (close.number(), close.name());
         self.metric(&format!("godwit_conn_closes_total{{code=\"{code}\",reason=\"{reason}\"}}"))
     }
-}
-
-/// Connects with so small a window, and segments as small as those of a real network, that the server soon has to
-/// keep what is not read: on its own a loopback takes megabytes.
-fn connect_narrow(to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4 * 1024).unwrap();
-    socket.set_tcp_mss(1_000).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket.into()
 }

@@ -11,6 +11,9 @@ use crate::{MIB, World};
 /// Sends that go out together: no more may be open.
 const WINDOW: u64 = 64;
 const RUSH: Duration = Duration::from_secs(4);
+/// What a link may send, as it is set by default.
+const FRAMES_PER_S: u64 = 1_000;
+const FRAMES_BURST: u64 = 2_000;
 
 /// Sends bursts to "sink" for a while, and again from the first that was not taken, as the protocol asks; how many
 /// were acknowledged, and how often it was held back.
@@ -66,9 +69,13 @@ fn one_sender_at_a_hundred_times_the_rate_loses_nothing_and_its_neighbours_hardl
     let world = World::start(&[]);
     let before = world.resident_bytes();
     let (mut link, epoch) = world.signed_in("rusher", "phone");
-    let (taken, held_back) =
-        world.under_attack("one sender at a hundred times the rate", || rush(&mut link, epoch));
+    let ((taken, held_back), elapsed) = world.under_attack("one sender at a hundred times the rate", || {
+        let begun = Instant::now();
+        (rush(&mut link, epoch), begun.elapsed())
+    });
     println!("{taken} messages in {RUSH:?}, held back {held_back} times");
+    let allowed = FRAMES_BURST + FRAMES_PER_S * (1 + elapsed.as_secs());
+    assert!(taken <= allowed, "{taken} messages in {elapsed:?}, where {allowed} are allowed");
     assert!(taken > 100 * RUSH.as_secs(), "{taken} messages are no rush");
     is_told_everything(&world, "sink", taken);
     // Both logs, three tables and the caches of the stages, as they are set by default.
