@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -19,6 +19,8 @@ use crate::trace::{Injection, threads};
 const SYNC_FAILED: i32 = 6;
 /// How long a process lives that is killed while it starts, at most.
 const STARTING_MS: u64 = 300;
+/// Between two interruptions of every call that waits.
+const BETWEEN_EINTR: Duration = Duration::from_millis(5);
 /// How far a clock goes wrong at most, in seconds.
 const HOUR: i64 = 3_600;
 
@@ -89,7 +91,7 @@ impl Stage {
                 let _accepts = self.inject(conn, "accept4", "error=ENFILE");
                 cut(self.servers[conn].address(), Cut::Reset, lasts);
             }
-            Fault::WaitFails => self.inject_for(conn, "epoll_wait", "error=EINTR:when=1+3", lasts),
+            Fault::WaitFails => self.wait_fails(conn, lasts),
             Fault::WriteFails => self.inject_for(conn, "writev,sendto", "error=ENOBUFS:when=1+50", lasts),
             Fault::SyncFails => self.sync_fails(conn),
             Fault::SlowSync => self.inject_for(conn, "fsync,fdatasync", "delay_enter=150000", lasts),
@@ -117,6 +119,16 @@ impl Stage {
         self.servers[whom].kill();
         sleep(lasts);
         self.servers[whom].restart();
+    }
+
+    /// Every call that waits ends with EINTR when a process goes on that stood still. Injected, the error would be
+    /// another one (ENOSYS) for whoever waits while the injection ends.
+    fn wait_fails(&mut self, whom: usize, lasts: Duration) {
+        let end = Instant::now() + lasts;
+        while Instant::now() < end {
+            self.stop(whom, Duration::from_millis(1));
+            sleep(BETWEEN_EINTR);
+        }
     }
 
     pub(super) fn stop(&mut self, whom: usize, lasts: Duration) {
