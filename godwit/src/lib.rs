@@ -8,6 +8,7 @@ mod clock;
 mod exit;
 mod logs;
 mod ops;
+mod panics;
 mod serve;
 mod settings;
 mod token;
@@ -83,6 +84,7 @@ fn run(command: Command) -> Result<(), Failure> {
 fn run_server(arguments: ServeArguments) -> Result<(), Failure> {
     let settings = settings::load(&sources(arguments.settings)).map_err(|mistakes| mistaken(&mistakes))?;
     logs::start(&settings.logs);
+    panics::end_the_process();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(serve::run(settings, arguments.ports_file));
     // What still blocks has nothing left to lose.

@@ -26,4 +26,4 @@ mod sync;
 
 pub use config::Config;
 pub use logic::{Logic, start};
-pub use run::{SkipRefused, may_skip};
+pub use run::{SkipRefused, is_guarded, may_skip};

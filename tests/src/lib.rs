@@ -42,4 +42,5 @@ pub use recovery::{Recovery, Report as RecoveryReport};
 pub use server::{Ports, Server};
 pub use soak::{Report as SoakReport, Soak};
 pub use stage::{Backend, Storage};
+pub use trace::{Injection, may_inject, threads};
 pub use wait::{DEADLINE, within};

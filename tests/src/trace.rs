@@ -8,11 +8,15 @@ use crate::process::Process;
 use crate::wait::DEADLINE;
 
 /// An injection that goes on.
-pub(crate) struct Injection(Process);
+pub struct Injection(Process);
 
 impl Injection {
-    /// Calls of a set by these threads fail, or wait, as the rule says: `fdatasync:error=EIO:when=1`.
-    pub(crate) fn begin(threads: &[u32], calls: &str, what: &str) -> Self {
+    /// Calls of a set by these threads fail, or wait, as the rule says: `fdatasync`, `error=EIO:when=1`.
+    ///
+    /// # Panics
+    /// There is no strace.
+    #[must_use]
+    pub fn begin(threads: &[u32], calls: &str, what: &str) -> Self {
         let mut command = Command::new("strace");
         command.args(["-q", "-q", "-o", "/dev/null"]);
         for thread in threads {
@@ -34,8 +38,27 @@ impl Drop for Injection {
     }
 }
 
+/// Whether calls may be injected here; where not, it says what is left out.
+///
+/// # Panics
+/// The program for it is missing where nothing may be left out.
+#[must_use]
+pub fn may_inject(what: &str) -> bool {
+    let may =
+        Command::new("strace").args(["-q", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success());
+    assert!(may || std::env::var("CI").is_err(), "strace is missing: {what} cannot run");
+    if !may {
+        println!("left out: {what}, because there is no strace, or it may not trace");
+    }
+    may
+}
+
 /// The threads of a process whose names begin so.
-pub(crate) fn threads(pid: u32, name: &str) -> Vec<u32> {
+///
+/// # Panics
+/// There is no such process.
+#[must_use]
+pub fn threads(pid: u32, name: &str) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let named = tasks
         .filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with(name)));

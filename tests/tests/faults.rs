@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tests::{
-    Backends, Chat, DEADLINE, Load, Process, Run, Server, binary, get, run_until_it_ends, texts, within,
+    Backends, Chat, DEADLINE, Injection, Load, Process, Run, Server, binary, get, may_inject,
+    run_until_it_ends, texts, threads, within,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -70,6 +71,29 @@ fn log_lines_that_cannot_be_written_end_nothing() {
     });
     process.signal(libc::SIGTERM);
     assert_eq!(process.wait(DEADLINE).code(), Some(0));
+}
+
+#[test]
+fn a_thread_that_panics_ends_the_process_and_loses_nothing() {
+    if !may_inject("a thread that panics") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path(), "server", &[]);
+    let (mut ann, bob) = (chat(&server, dir.path(), "ann"), chat(&server, dir.path(), "bob"));
+    ann.say("bob", "before", 0);
+    bob.wait_count("the first", 1, |event| event["event"] == "entry");
+    // The runtime does not know what to make of it, and panics.
+    let runtime = threads(server.process().id(), "tokio");
+    let injection = Injection::begin(&runtime, "epoll_wait", "error=ENOSYS");
+    let ended = within(DEADLINE, "the process ends", || server.process().ended());
+    drop(injection);
+    assert_eq!(ended.code(), Some(7));
+    assert!(server.log().contains("a panic, which is a bug"));
+    server.restart();
+    ann.say("bob", "after", 1);
+    bob.wait_count("the second", 2, |event| event["event"] == "entry");
+    assert_eq!(texts(&bob.entries()), ["before", "after"]);
 }
 
 #[test]

@@ -42,6 +42,6 @@ pub(crate) mod tests;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use parts::Parts;
-pub use poison::{SkipRefused, may_skip};
+pub use poison::{SkipRefused, is_guarded, may_skip};
 pub(crate) use reports::Reports;
 pub(crate) use supervise::{Health, Supervised};

@@ -6,6 +6,7 @@
 //! operator's command asks it before it appends one, and a stopped partition before it obeys one.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use prost::Message;
@@ -105,7 +106,33 @@ async fn last_source(
     Ok(last)
 }
 
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread judges a record: a panic then stops a partition, and nothing else. For panic hooks.
+#[must_use]
+pub fn is_guarded() -> bool {
+    GUARDED.get()
+}
+
 /// Runs a step; what it panicked with, where it did. The state it worked on is not to be used any more.
 pub(super) fn guarded(step: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
-    catch_unwind(AssertUnwindSafe(step))
+    GUARDED.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(step));
+    GUARDED.set(false);
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_guarded_and_nothing_behind_it_is() {
+        assert!(guarded(|| assert!(is_guarded())).is_ok());
+        assert!(!is_guarded());
+        assert!(guarded(|| panic!("as a bug would")).is_err());
+        assert!(!is_guarded());
+    }
 }
