@@ -68,6 +68,16 @@ pub(crate) enum Voided {
     Gone(LocalId),
 }
 
+/// What an ack says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acked {
+    pub(crate) sent: Sent,
+    /// It is what the app said: a Void is not.
+    pub(crate) is_said: bool,
+    /// The link waits for it all the same, and takes no other.
+    pub(crate) is_stuck: bool,
+}
+
 /// What the refusal of a request means to the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -230,13 +240,16 @@ impl Outbox {
         })
     }
 
-    /// The log has it, and whether that is what the app said: a Void is not.
-    pub(crate) fn acked(&mut self, request: u64) -> Option<(Sent, bool)> {
+    /// The log has it.
+    pub(crate) fn acked(&mut self, request: u64) -> Option<Acked> {
         let owed = self.answered(request)?;
         self.refusals = 0;
         let index = self.find(owed.local)?;
-        let is_void = matches!(self.items.get(index)?.body, v1::send::Body::Void(_));
-        self.remove(index).map(|sent| (sent, !is_void))
+        let is_said = !matches!(self.items.get(index)?.body, v1::send::Body::Void(_));
+        // Written twice, and the second one was refused before the first one landed.
+        let is_stuck = self.refused == Some(owed.local);
+        let sent = self.remove(index)?;
+        Some(Acked { sent, is_said, is_stuck })
     }
 
     /// It was not taken: the same again, first of all, not before `resume_at`.

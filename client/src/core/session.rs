@@ -6,7 +6,7 @@ use v1::server_frame::Frame;
 use super::link::{Going, Link, Session, heartbeat_ms};
 use super::{Cause, Device, Event, Millis, Settings};
 use crate::backoff::Backoff;
-use crate::outbox::{Number, Refusal, Voided};
+use crate::outbox::{Acked, Number, Refusal, Voided};
 use crate::store::Change;
 
 /// The protocol revision that this speaks.
@@ -151,10 +151,13 @@ impl Device {
     }
 
     fn on_ack(&mut self, now: Millis, request: u64) {
-        if let Some((sent, is_said)) = self.outbox.acked(request) {
+        if let Some(Acked { sent, is_said, is_stuck }) = self.outbox.acked(request) {
             self.change(Change::Done(sent.local));
             if is_said {
                 self.events.push_back(Event::Acked(sent));
+            }
+            if is_stuck {
+                return self.stuck(now, 0);
             }
             self.number();
         }

@@ -275,26 +275,34 @@ fn a_refused_send_comes_again_first_and_the_rest_behind_it() {
 
 #[test]
 fn a_link_that_waits_for_what_was_acknowledged_is_left() {
-    let mut script = Script::live();
-    script.say("bob", "a");
-    script.say("bob", "b");
-    let first = script.sends();
-    script.error(0, Code::OutOfOrder);
-    script.wait(HEARTBEAT_MS);
-    let again = script.sends();
-    script.tell(first[0].0, Down::SendAck(v1::SendAck {}));
-    script.events();
-    // The first a landed, and the second one found no room: until a comes a third time, this link takes no b.
-    script.error(again[0].0, Code::Busy);
-    let events = script.events();
-    assert!(
-        matches!(events[..], [Event::Disconnected { cause: Cause::Protocol(_), retry_in_ms: Some(_) }]),
-        "{events:?}"
-    );
-    assert_eq!(script.device.poll_link(), Some(LinkAction::Disconnect));
-    script.connect();
-    script.sign_in(v1::SignInResult::default());
-    assert_eq!(script.said(), [(1, 2, s("b"))]);
+    for is_ack_first in [true, false] {
+        let mut script = Script::live();
+        script.say("bob", "a");
+        script.say("bob", "b");
+        let first = script.sends();
+        script.error(0, Code::OutOfOrder);
+        script.wait(HEARTBEAT_MS);
+        let again = script.sends();
+        // The first a landed, and the second one found no room: until a comes a third time, this link takes no b.
+        let ack = Down::SendAck(v1::SendAck {});
+        if is_ack_first {
+            script.tell(first[0].0, ack);
+            script.error(again[0].0, Code::Busy);
+        } else {
+            script.error(again[0].0, Code::Busy);
+            script.tell(first[0].0, ack);
+        }
+        let events = script.events();
+        let [Event::Acked(_), Event::Disconnected { cause: Cause::Protocol(_), retry_in_ms: Some(_) }] =
+            events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!(script.device.poll_link(), Some(LinkAction::Disconnect));
+        script.connect();
+        script.sign_in(v1::SignInResult::default());
+        assert_eq!(script.said(), [(1, 2, s("b"))]);
+    }
 }
 
 #[test]
