@@ -14,6 +14,9 @@ use clap::Subcommand;
 use crate::tools::{answers, root};
 use node::Node;
 
+/// How often a node that has given up is started.
+const JOINS_MAX: u32 = 3;
+
 /// `cargo xtask backends …`
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -90,11 +93,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn start(kafka: &[Node], cassandra: &[Node]) -> Result<()> {
     kafka.iter().try_for_each(Node::start)?;
     // Nodes of a ring join one at a time.
-    for node in cassandra {
-        node.start()?;
-        node.wait()?;
-    }
+    cassandra.iter().try_for_each(join)?;
     kafka.iter().try_for_each(Node::wait)
+}
+
+/// Has a node join its ring. It gives up by itself where the others do not answer within seconds, which on a busy machine
+/// says little.
+fn join(node: &Node) -> Result<()> {
+    for _ in 1..JOINS_MAX {
+        node.start()?;
+        match node.wait() {
+            Err(error) if !node.is_running() => println!("{error:#}\nagain"),
+            outcome => return outcome,
+        }
+    }
+    node.start()?;
+    node.wait()
 }
 
 /// Brokers and nodes that belong together.
