@@ -2,6 +2,7 @@
 //! and lets libFuzzer search each of them for a time. What it learns is kept in `fuzz/corpus`, what it finds in
 //! `fuzz/found`; the tests run both through the same checks.
 
+mod reached;
 mod seeds;
 
 use std::fs;
@@ -24,8 +25,8 @@ const FLAGS: [&str; 6] = [
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
-/// What is kept of a corpus, at the most: the smallest inputs that reach everything.
-const KEPT_FILES_MAX: usize = 200;
+/// What is kept of a corpus, at the most.
+const KEPT_FILES_MAX: usize = 50;
 const KEPT_BYTES_MAX: u64 = 300 * 1024;
 /// Where targets that need files have them, if it is there: a disk would take most of the time.
 const MEMORY: &str = "/dev/shm";
@@ -145,36 +146,27 @@ impl Target {
         Ok(said)
     }
 
-    /// Keeps the smallest inputs that together reach what all of them reach.
+    /// Keeps those inputs that together reach the most of what all of them reach.
     fn keep(&self) -> Result<String> {
         let merged = place().join("merged").join(&self.name);
+        let control = merged.with_extension("control");
         let _ = fs::remove_dir_all(&merged);
+        let _ = fs::remove_file(&control);
         fs::create_dir_all(&merged)?;
-        self.fuzz(&["-merge=1"], &[&merged, &self.work, &self.corpus])?;
-        let all = sizes(&merged)?;
-        for (_, path) in sizes(&self.corpus)? {
-            fs::remove_file(path)?;
+        let file = format!("-merge_control_file={}", control.display());
+        self.fuzz(&["-merge=1", &file], &[&merged, &self.work, &self.corpus])?;
+        let all = reached::read(&fs::read_to_string(&control)?);
+        let (chosen, part) = reached::choose(&all, KEPT_FILES_MAX, KEPT_BYTES_MAX);
+        let chosen = chosen.iter().map(|input| Ok((input.name()?, fs::read(&input.path)?)));
+        let chosen = chosen.collect::<Result<Vec<_>>>()?;
+        fs::remove_dir_all(&self.corpus)?;
+        fs::create_dir_all(&self.corpus)?;
+        for (name, bytes) in &chosen {
+            fs::write(self.corpus.join(name), bytes)?;
         }
-        let (mut files, mut bytes) = (0, 0);
-        for (size, path) in all.iter().take(KEPT_FILES_MAX) {
-            if bytes + size <= KEPT_BYTES_MAX {
-                (files, bytes) = (files + 1, bytes + size);
-                fs::copy(path, self.corpus.join(path.file_name().context("a file has a name")?))?;
-            }
-        }
-        Ok(format!("corpus {}, kept {files} of {bytes} bytes", all.len()))
+        let (kept, percent) = (chosen.len(), part * 100.0);
+        Ok(format!("corpus {}, kept {kept} that reach {percent:.0} % of what all reach", all.len()))
     }
-}
-
-/// Files with their sizes, the smallest first.
-fn sizes(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
-    let size = |file: io::Result<fs::DirEntry>| {
-        let file = file?;
-        io::Result::Ok((file.metadata()?.len(), file.path()))
-    };
-    let mut sizes = fs::read_dir(dir)?.map(size).collect::<io::Result<Vec<_>>>()?;
-    sizes.sort();
-    Ok(sizes)
 }
 
 /// As long as fits the decoder: what is longer only costs time.
