@@ -36,9 +36,15 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
         // What has to be fetched is fetched while there is a network.
         backends::fetch()?;
     }
-    // Rules and mounts end with it, however it ends.
+    // Rules, mounts and shared memory end with it, however it ends.
     let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "sh", "-c", r#"ip link set lo up && exec "$0" "$@""#]);
+    command.args([
+        "--net",
+        "--mount",
+        "sh",
+        "-c",
+        r#"ip link set lo up && mount -t tmpfs tmpfs /dev/shm && exec "$0" "$@""#,
+    ]);
     spawn(command.arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(INSIDE, "1"))
 }
 
