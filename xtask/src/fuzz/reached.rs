@@ -23,7 +23,7 @@ impl Input {
 }
 
 /// Reads a control file: two counts, the paths, and then for each input `STARTED number bytes` and
-/// `FT number feature…`.
+/// `FT number feature…`. A feature may stand with the first input alone that reaches it, which is the smallest.
 pub(super) fn read(control: &str) -> Vec<Input> {
     let mut lines = control.lines();
     let count = lines.next().and_then(|count| count.parse().ok()).unwrap_or(0);
