@@ -13,18 +13,19 @@ const EXIT_PANIC: i32 = 7;
 /// From now on, in every thread.
 pub(crate) fn end_the_process() {
     panic::set_hook(Box::new(|panic| {
-        tell(panic);
-        if !logic::is_guarded() {
+        let ends = !logic::is_guarded();
+        tell(panic, ends);
+        if ends {
             std::process::exit(EXIT_PANIC);
         }
     }));
 }
 
-fn tell(panic: &PanicHookInfo<'_>) {
+fn tell(panic: &PanicHookInfo<'_>, ends: bool) {
     let place = panic.location().map(ToString::to_string);
     let thread = std::thread::current();
     tracing::error!(
-        code = (!logic::is_guarded()).then_some(EXIT_PANIC),
+        code = ends.then_some(EXIT_PANIC),
         thread = thread.name(),
         place,
         error = panic.payload_as_str(),

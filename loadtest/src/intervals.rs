@@ -1,6 +1,6 @@
 //! Latencies by the time at which messages were to be sent: what a fault does to them, and when it is over. Pure.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::outcome::{self, Latencies};
 
@@ -46,18 +46,9 @@ pub(crate) fn add(to: &mut Vec<Vec<(u64, u64)>>, other: Vec<Vec<(u64, u64)>>) {
     to.iter_mut().zip(other).for_each(|(to, other)| to.extend(other));
 }
 
-/// For programs: one object for each, in microseconds.
+/// For programs: one object for each.
 pub(crate) fn json(intervals: &[Vec<(u64, u64)>]) -> Vec<Value> {
-    let one = |pairs: &Vec<(u64, u64)>| {
-        let latencies = outcome::from_pairs(pairs);
-        json!({
-            "count": latencies.len(),
-            "p50": latencies.value_at_quantile(0.5),
-            "p99": latencies.value_at_quantile(0.99),
-            "max": latencies.max(),
-        })
-    };
-    intervals.iter().map(one).collect()
+    intervals.iter().map(|pairs| outcome::quantiles(pairs)).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::intervals;
 use crate::violations::Violations;
@@ -14,14 +15,17 @@ const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// No latencies yet.
 pub(crate) fn latencies() -> Latencies {
-    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
-        .expect("the bounds are in order and 3 digits are allowed")
+    with_digits(3)
 }
 
 /// The same to two digits, in less memory: for many of them.
 pub(crate) fn rough_latencies() -> Latencies {
-    Histogram::new_with_bounds(1, LATENCY_US_MAX, 2)
-        .expect("the bounds are in order and 2 digits are allowed")
+    with_digits(2)
+}
+
+fn with_digits(digits: u8) -> Latencies {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, digits)
+        .expect("the bounds are in order and so many digits are allowed")
 }
 
 /// Adds one latency.
@@ -104,6 +108,18 @@ pub(crate) fn from_pairs(pairs: &[(u64, u64)]) -> Latencies {
         latencies.saturating_record_n(*value, *count);
     }
     latencies
+}
+
+/// What programs are told of them, in microseconds.
+pub(crate) fn quantiles(pairs: &[(u64, u64)]) -> Value {
+    let latencies = from_pairs(pairs);
+    json!({
+        "count": latencies.len(),
+        "p50": latencies.value_at_quantile(0.5),
+        "p99": latencies.value_at_quantile(0.99),
+        "p999": latencies.value_at_quantile(0.999),
+        "max": latencies.max(),
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::args::Send;
 use crate::crew::Crew;
 use crate::exit::Exit;
-use crate::outcome::{self, Latencies, Outcome};
+use crate::outcome::{self, Outcome};
 use crate::spec::{Load, Order, Report, Spec};
 use crate::usage;
 use crate::{figures, intervals, journal, run_id};
@@ -157,8 +157,8 @@ fn json(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         "parted": outcome.parted,
         "overflowed": outcome.overflowed,
         "violations": outcome.violations,
-        "end_to_end_us": quantiles(&outcome::from_pairs(&outcome.end_to_end)),
-        "to_ack_us": quantiles(&outcome::from_pairs(&outcome.to_ack)),
+        "end_to_end_us": outcome::quantiles(&outcome.end_to_end),
+        "to_ack_us": outcome::quantiles(&outcome.to_ack),
         "began_ms": outcome.began_ms,
         "interval_ms": args.interval.map(|every| every.as_millis()),
         "intervals_us": intervals::json(&outcome.intervals),
@@ -169,15 +169,5 @@ fn json(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         "server": server.map(figures::Server::json),
         "verdict": verdict.1,
         "exit": verdict.0 as u8,
-    })
-}
-
-fn quantiles(latencies: &Latencies) -> Value {
-    json!({
-        "count": latencies.len(),
-        "p50": latencies.value_at_quantile(0.5),
-        "p99": latencies.value_at_quantile(0.99),
-        "p999": latencies.value_at_quantile(0.999),
-        "max": latencies.max(),
     })
 }

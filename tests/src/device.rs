@@ -131,6 +131,13 @@ pub fn connect_from(host: u16, to: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(socket.into())
 }
 
+/// A token with a signature that is none.
+#[must_use]
+pub fn forged(token: &str) -> String {
+    let (unsigned, signature) = token.rsplit_once('.').unwrap();
+    format!("{unsigned}.{}", signature.chars().rev().collect::<String>())
+}
+
 /// A frame as it stands on the wire.
 #[must_use]
 pub fn frame_bytes(request_id: u64, frame: C) -> Bytes {

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// What happens to the packets of a port.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +23,7 @@ pub struct Rules(String);
 
 impl Rules {
     /// Cuts a port off.
-    pub(crate) fn cut(address: std::net::SocketAddr, cut: Cut) -> Self {
+    fn cut(address: std::net::SocketAddr, cut: Cut) -> Self {
         let (ip, port) = (address.ip(), address.port());
         let into = format!("ip daddr {ip} tcp dport {port}");
         let out = format!("ip saddr {ip} tcp sport {port}");
@@ -58,6 +60,12 @@ impl Drop for Rules {
     fn drop(&mut self) {
         nft(&format!("delete table ip {}\n", self.0));
     }
+}
+
+/// Cuts a port off for a time.
+pub(crate) fn cut(address: std::net::SocketAddr, how: Cut, lasts: Duration) {
+    let _rules = Rules::cut(address, how);
+    sleep(lasts);
 }
 
 fn nft(script: &str) {

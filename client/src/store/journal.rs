@@ -139,7 +139,7 @@ pub(super) fn change(what: What) -> Option<Change> {
         What::Header(_) => return None,
         What::Queued(queued) => Change::Queued(saved_send(queued)?),
         What::Numbered(Numbered { local, epoch, n }) => {
-            Change::Numbered { local: LocalId(local), number: number(epoch, n)?? }
+            Change::Numbered { local: LocalId(local), number: number(epoch, n)? }
         }
         What::Voided(local) => Change::Voided(LocalId(local)),
         What::Done(local) => Change::Done(LocalId(local)),
@@ -176,13 +176,9 @@ fn queued(send: &SavedSend) -> Queued {
     }
 }
 
-/// A number; none where both are 0, and nothing where only one is: neither counts from 0.
-fn number(epoch: u64, n: u64) -> Option<Option<Number>> {
-    match (epoch, n) {
-        (0, 0) => Some(None),
-        (0, _) | (_, 0) => None,
-        (epoch, n) => Some(Some(Number { epoch, n })),
-    }
+/// None where it cannot be one: neither part counts from 0.
+fn number(epoch: u64, n: u64) -> Option<Number> {
+    (epoch > 0 && n > 0).then_some(Number { epoch, n })
 }
 
 fn saved_send(queued: Queued) -> Option<SavedSend> {
@@ -195,7 +191,7 @@ fn saved_send(queued: Queued) -> Option<SavedSend> {
         local: LocalId(queued.local),
         conversation: ConversationId::from_slice(&queued.conversation).ok()?,
         to,
-        number: number(epoch, n)?,
+        number: if (epoch, n) == (0, 0) { None } else { Some(number(epoch, n)?) },
         body: body?,
     })
 }

@@ -1,16 +1,11 @@
 //! `campaign`: faults on real processes under load; see `cargo xtask campaign`, which builds what it needs and
 //! starts the back ends.
 
-#![allow(clippy::unwrap_used, reason = "a harness: what it does not expect ends it")]
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tests::{Backend, Campaign};
-
-/// A promise was broken.
-const VIOLATION: u8 = 20;
+use tests::{Backend, Campaign, emptied, reported};
 
 #[derive(Parser)]
 #[command(
@@ -42,9 +37,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let _ = std::fs::remove_dir_all(&args.dir);
-    std::fs::create_dir_all(&args.dir).unwrap();
-    let dir = args.dir.canonicalize().unwrap();
+    let dir = emptied(&args.dir);
     let storage = args.backend.storage("a campaign on a cluster");
     let (links, fault_s) = match args.backend {
         Backend::Embedded => (2_000, 6),
@@ -55,7 +48,5 @@ fn main() -> ExitCode {
     let links = args.links.unwrap_or(links);
     let campaign = Campaign { storage, messages, faults, seed, links, rate, dir: dir.clone() };
     let report = campaign.run();
-    println!("{report}");
-    std::fs::write(dir.join("report.md"), report.to_string()).unwrap();
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATION) }
+    reported(&dir, &report, report.is_clean())
 }

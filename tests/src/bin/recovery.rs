@@ -1,16 +1,11 @@
 //! `recovery`: what devices feel of faults and floods, and when it is over; see `cargo xtask recovery`, which builds
 //! what it needs and starts the back ends.
 
-#![allow(clippy::unwrap_used, reason = "a harness: what it does not expect ends it")]
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tests::{Backend, Recovery};
-
-/// A bound was missed, or a promise broken.
-const VIOLATION: u8 = 20;
+use tests::{Backend, Recovery, emptied, reported};
 
 #[derive(Parser)]
 #[command(
@@ -36,9 +31,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let _ = std::fs::remove_dir_all(&args.dir);
-    std::fs::create_dir_all(&args.dir).unwrap();
-    let dir = args.dir.canonicalize().unwrap();
+    let dir = emptied(&args.dir);
     let storage = args.backend.storage("recovery on a cluster");
     let (links, rate) = match args.backend {
         Backend::Embedded => (500, 8_000),
@@ -46,7 +39,5 @@ fn main() -> ExitCode {
     };
     let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));
     let report = Recovery { storage, links, rate, flood: args.flood, dir: dir.clone() }.run();
-    println!("{report}");
-    std::fs::write(dir.join("report.md"), report.to_string()).unwrap();
-    if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATION) }
+    reported(&dir, &report, report.holds())
 }

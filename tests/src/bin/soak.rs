@@ -1,16 +1,11 @@
 //! `soak`: a mixed load on one process for a long time; see `cargo xtask soak`, which builds what it needs.
 
-#![allow(clippy::unwrap_used, reason = "a harness: what it does not expect ends it")]
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tests::Soak;
-
-/// Something grew that should not, or a promise was broken.
-const VIOLATION: u8 = 20;
+use tests::{Soak, emptied, reported};
 
 #[derive(Parser)]
 #[command(
@@ -39,13 +34,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let Args { minutes, links, rate, churn, settings, dir } = Args::parse();
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir).unwrap();
-    let dir = dir.canonicalize().unwrap();
+    let dir = emptied(&dir);
     let (duration, every) = (Duration::from_secs_f64(minutes * 60.0), Duration::from_secs(10));
     let report = Soak { duration, every, links, rate, churn, settings, dir: dir.clone() }.run();
-    println!("{report}");
-    std::fs::write(dir.join("report.md"), report.to_string()).unwrap();
+    let code = reported(&dir, &report, report.is_clean());
     report.failures().iter().for_each(|line| println!("{line}"));
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATION) }
+    code
 }

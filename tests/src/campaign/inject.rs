@@ -1,7 +1,6 @@
 //! How each fault is done, for its time, and undone.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::fault::Fault;
-use crate::net::{Cut, Rules};
+use crate::net::{Cut, cut};
 use crate::process::signal;
 use crate::stage::{Stage, ended};
 use crate::trace::{Injection, threads};
@@ -197,9 +196,4 @@ fn limit(pid: u32, descriptors: &str) {
     let mut set = Command::new("prlimit");
     let status = set.args(["--pid", &pid.to_string()]).arg(format!("--nofile={descriptors}:")).status();
     assert!(status.unwrap().success(), "prlimit --nofile={descriptors}");
-}
-
-fn cut(address: SocketAddr, how: Cut, lasts: Duration) {
-    let _rules = Rules::cut(address, how);
-    sleep(lasts);
 }

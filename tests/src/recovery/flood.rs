@@ -13,7 +13,7 @@ use client::development::{Key, find_key};
 use proto::v1::client_frame::Frame as C;
 use proto::{DeviceId, UserId};
 
-use crate::device::{connect_from, frame_bytes, sign_in};
+use crate::device::{connect_from, forged, frame_bytes, sign_in};
 
 const FLOODERS: u32 = 4;
 /// Connections that each of them holds at most.
@@ -36,9 +36,7 @@ pub(super) fn connections(to: SocketAddr, per_s: u32, lasts: Duration) -> u64 {
 pub(super) fn sign_ins(to: SocketAddr, data: &Path, per_s: u32, lasts: Duration) -> u64 {
     let key = Key::read(&find_key(data)).unwrap();
     let good = key.token(&UserId::new("stranger").unwrap(), &DeviceId::new("phone").unwrap(), 600);
-    let (unsigned, signature) = good.rsplit_once('.').unwrap();
-    let forged = format!("{unsigned}.{}", signature.chars().rev().collect::<String>());
-    let frame = frame_bytes(1, C::SignIn(sign_in(&forged)));
+    let frame = frame_bytes(1, C::SignIn(sign_in(&forged(&good))));
     flood(per_s, lasts, |(), number| {
         let Ok(mut stream) = connect_from(host(number), to) else { return };
         stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();

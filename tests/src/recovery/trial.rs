@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::flood::{connections, sign_ins};
-use crate::net::{Cut, Rules};
+use crate::net::{Cut, cut};
 use crate::process::signal;
 use crate::stage::{Stage, Storage};
 use crate::trace::{Injection, threads};
@@ -67,11 +67,13 @@ impl Trial {
                 "one of two logic processes killed, and not started again".into()
             }
             Self::Storm => {
-                stage.conns().into_iter().for_each(|conn| cut(stage, conn, Cut::Reset, RESETS));
+                for conn in stage.conns() {
+                    cut(stage.servers[conn].address(), Cut::Reset, RESETS);
+                }
                 "every connection of every process reset".into()
             }
             Self::OneWay => {
-                cut(stage, stage.conns()[0], Cut::In, LASTS);
+                cut(stage.servers[stage.conns()[0]].address(), Cut::In, LASTS);
                 format!("nothing came in at one process for {} s", LASTS.as_secs())
             }
             Self::Rolling => {
@@ -132,9 +134,4 @@ fn store_stands(stage: &mut Stage) {
     nodes.iter().for_each(|node| signal(*node, libc::SIGSTOP));
     sleep(STANDS);
     nodes.iter().for_each(|node| signal(*node, libc::SIGCONT));
-}
-
-fn cut(stage: &Stage, conn: usize, cut: Cut, lasts: Duration) {
-    let _rules = Rules::cut(stage.servers[conn].address(), cut);
-    sleep(lasts);
 }

@@ -30,6 +30,7 @@ const WARM_UP: f64 = 0.1;
 const WARM_UP_MESSAGES: u32 = 700_000;
 /// With fewer messages only what holds at any moment is judged, and no growth.
 const GROWTH_MESSAGES: u32 = 1_200_000;
+
 /// What a soak consists of.
 #[derive(Clone, Debug)]
 pub struct Soak {

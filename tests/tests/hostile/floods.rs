@@ -12,7 +12,7 @@ use proto::close::Close;
 use proto::frame::prefix;
 use proto::limits::CLIENT_FRAME_BYTES_MAX;
 use proto::v1::{self, client_frame::Frame as C, server_frame::Frame as S};
-use tests::{DEADLINE, Device, connect_from, frame_bytes, sign_in, within};
+use tests::{DEADLINE, Device, connect_from, forged, frame_bytes, sign_in, within};
 
 use crate::{MIB, World};
 
@@ -82,9 +82,7 @@ fn a_flood_of_forged_sign_ins_keeps_nobody_else_out() {
     let world = World::start(&["conn.verify_queue_max=16"]);
     let before = world.resident_bytes();
     let good = world.token("cat", "phone");
-    let (unsigned, signature) = good.rsplit_once('.').unwrap();
-    let forged = format!("{unsigned}.{}", signature.chars().rev().collect::<String>());
-    let frame = frame_bytes(1, C::SignIn(sign_in(&forged)));
+    let frame = frame_bytes(1, C::SignIn(sign_in(&forged(&good))));
     let (count, longest) = world.under_attack("a flood of forged sign-ins", || {
         thread::scope(|scope| {
             let honest = scope.spawn(|| {
