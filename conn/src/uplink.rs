@@ -109,11 +109,10 @@ impl Uplink {
     ) -> (Append, u16) {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let generation = current.generation;
-        let Some(producer) = &current.producer else { return (Append::Refused, generation) };
+        let Some(producer) = &current.producer else { return (Append::Full, generation) };
         let tag = Name { purpose, reactor, generation }.to_tag();
         let verdict = producer.append(topic, partition, record, tag);
-        if verdict == Append::Refused && producer.depth().0 == 0 {
-            // It refuses although nothing waits: it is dead.
+        if verdict == Append::Dead {
             let _ = self.keeper.try_send(Keep::Replace(generation));
         }
         (verdict, generation)

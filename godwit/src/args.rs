@@ -40,6 +40,8 @@ pub(crate) enum ConfigCommand {
     Check(SettingsArguments),
     /// Print the settings in force, each with where it comes from
     Show(SettingsArguments),
+    /// Print the bytes of memory that the process may take at the most, by part
+    Memory(SettingsArguments),
     /// Print a settings file with everything in it, documented
     Default,
 }

@@ -30,7 +30,7 @@ use clap::Parser as _;
 
 use args::{Arguments, Command, ConfigCommand, ServeArguments, SettingsArguments};
 use exit::{Exit, Failure};
-use settings::{Mistake, Sources};
+use settings::{Memory, Mistake, Sources};
 
 /// Does what the command line says, and gives the exit code.
 #[must_use]
@@ -73,6 +73,11 @@ fn run(command: Command) -> Result<(), Failure> {
             let (text, mistakes) = settings::effective_toml(&sources(arguments));
             say(&text);
             if mistakes.is_empty() { Ok(()) } else { Err(mistaken(&mistakes)) }
+        }
+        Command::Config(ConfigCommand::Memory(arguments)) => {
+            let settings = settings::load(&sources(arguments)).map_err(|mistakes| mistaken(&mistakes))?;
+            say(&Memory::of(&settings).to_string());
+            Ok(())
         }
         Command::Config(ConfigCommand::Default) => {
             say(&settings::default_toml());

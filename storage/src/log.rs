@@ -103,8 +103,11 @@ pub struct Tag(pub u64, pub u64);
 pub enum Append {
     /// It will be reported, once.
     Queued,
-    /// The queue is full, or the producer is dead: not taken, will not be reported.
-    Refused,
+    /// Not taken, will not be reported: the queue of this producer, or what all of them share, is full. Nothing says
+    /// when there is room again; nothing of this producer need be under way.
+    Full,
+    /// Not taken, will not be reported: this producer will not append again; make a new one.
+    Dead,
 }
 
 /// Why an append was reported as failed. The record may be in the log all the same.

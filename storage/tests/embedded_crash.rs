@@ -72,7 +72,8 @@ fn dying_process() {
         let tag = Tag(u64::from(partition), *offset);
         match producer.append(Topic::Messages, partition, record(partition, *offset), tag) {
             Append::Queued => *offset += 1,
-            Append::Refused => std::thread::yield_now(),
+            Append::Full => std::thread::yield_now(),
+            Append::Dead => panic!("the log is open"),
         }
     }
 }

@@ -67,7 +67,7 @@ fn godwit(log: &dyn Log, window: usize) -> (f64, f64) {
         let partition = u32::try_from(queued % 64).unwrap();
         match producer.append(Topic::Messages, partition, record.clone(), Tag(0, queued)) {
             Append::Queued => queued += 1,
-            Append::Refused => {
+            Append::Full | Append::Dead => {
                 let turn = counted.turn.lock().unwrap();
                 drop(counted.told.wait_timeout(turn, Duration::from_millis(1)).unwrap());
             }
@@ -102,7 +102,7 @@ async fn journey(log: &dyn Log, store: &dyn Store, batch: u64) -> f64 {
             let partition = u32::try_from(n % 64).unwrap();
             for (topic, tag) in [(Topic::Messages, 0), (Topic::Timelines, 1), (Topic::Timelines, 2)] {
                 let bytes = Bytes::from([&body[..], &body[..50]].concat());
-                while producer.append(topic, partition, bytes.clone(), Tag(tag, n)) == Append::Refused {
+                while producer.append(topic, partition, bytes.clone(), Tag(tag, n)) == Append::Full {
                     tokio::time::sleep(Duration::from_micros(200)).await;
                 }
             }

@@ -255,7 +255,7 @@ async fn small_records_go_in_batches() {
     let begun = Instant::now();
     for n in 0..COUNT as u64 {
         let partition = u32::try_from(n % 3).unwrap();
-        while producer.append(Topic::Messages, partition, record.clone(), Tag(0, n)) == Append::Refused {
+        while producer.append(Topic::Messages, partition, record.clone(), Tag(0, n)) == Append::Full {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

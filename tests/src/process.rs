@@ -32,6 +32,12 @@ impl Process {
         1024 * u64::from(memory_kib(self.child.id(), "VmRSS:"))
     }
 
+    /// Bytes of memory that it had at the most.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        1024 * u64::from(memory_kib(self.child.id(), "VmHWM:"))
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: libc::c_int) {
         // The child was not waited for yet, so its id is still its own.

@@ -110,6 +110,24 @@ impl Server {
         self.process.resident_bytes()
     }
 
+    /// Bytes of memory that the process had at the most.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.process.peak_bytes()
+    }
+
+    /// Bytes of memory that a process with its settings may have at the most, as `godwit config memory` has it.
+    ///
+    /// # Panics
+    /// The command fails.
+    #[must_use]
+    pub fn memory_bytes_max(&self) -> u64 {
+        let mut command = Command::new(binary());
+        let output = command.args(["config", "memory"]).args(&self.arguments).current_dir(&self.dir).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        text.lines().last().unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Where devices connect.
     ///
     /// # Panics

@@ -117,7 +117,7 @@ impl Producer for ScriptedProducer {
         let mut script = self.log.inner.lock().unwrap();
         let mode = script.modes[topic as usize];
         if mode == Mode::Refuse {
-            return Append::Refused;
+            return Append::Full;
         }
         if mode == Mode::Hold {
             script.held.push((self.report.clone(), tag));

@@ -17,8 +17,12 @@ use tonic::{Request, Response, Status};
 
 use super::peers::Peers;
 
+/// Queries that wait.
+pub(super) const WAITING_MAX: usize = 1024;
 /// Queries at work at the same time.
 const AT_WORK_MAX: usize = 256;
+/// All that the process holds.
+pub(crate) const QUERIES_MAX: usize = WAITING_MAX + AT_WORK_MAX;
 /// How long one may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Nodes that are asked before a query is given up: a query can be repeated.

@@ -32,14 +32,13 @@ use crate::ops::{self, Health, Ops};
 use crate::settings::{Auth, Between, Settings};
 use banner::Listening;
 use calls::Answerer;
+pub(crate) use calls::QUERIES_MAX;
 use signals::Signals;
 
 /// How often readiness is looked at while starting.
 const READY_POLL: Duration = Duration::from_millis(10);
 /// After this long without being ready the log says why.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Calls of links that wait for an answerer.
-const CALLS_WAITING_MAX: usize = 1024;
 
 /// Runs a server until a signal ends it.
 pub(crate) async fn run(settings: Settings, ports_file: Option<PathBuf>) -> Result<(), Failure> {
@@ -105,7 +104,7 @@ impl Server {
         listening.api = peers.api_address();
 
         let api = roles.api.then(|| Arc::new(Api::new(storage.store.clone())));
-        let (calls_in, calls) = mpsc::channel(CALLS_WAITING_MAX);
+        let (calls_in, calls) = mpsc::channel(calls::WAITING_MAX);
         let conn = match roles.conn {
             true => Some(start_conn(settings, keys, &storage, calls_in, &registry)?),
             false => None,

@@ -37,10 +37,15 @@ pub(crate) fn check(values: &BTreeMap<&'static str, Effective>, mistakes: &mut V
 }
 
 impl Settings {
+    /// Whether other processes can share log and store.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.storage, Storage::Remote { .. })
+    }
+
     /// The addresses that these settings open, with their keys: peers' ports only where there can be
     /// peers.
     pub(crate) fn listens(&self) -> Vec<(&'static str, SocketAddr)> {
-        let remote = matches!(self.storage, Storage::Remote { .. });
+        let remote = self.is_remote();
         let roles = self.node.roles;
         let all = [
             (roles.conn, "conn.listen", self.conn.listen),
@@ -196,7 +201,7 @@ impl Reader<'_> {
     }
 
     fn name_is_own(&mut self, settings: &Settings) {
-        if matches!(settings.storage, Storage::Remote { .. }) && !self.is_set("node.name") {
+        if settings.is_remote() && !self.is_set("node.name") {
             self.mistake(
                 "node.name",
                 "is needed with remote storage: a name that no other process has and that stays over restarts",

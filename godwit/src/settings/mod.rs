@@ -5,6 +5,7 @@
 pub(crate) mod any_text;
 mod check;
 mod layers;
+mod memory;
 mod parts;
 mod reader;
 mod show;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use storage::log::Partitions;
 
 pub(crate) use layers::{Mistake, Sources};
+pub(crate) use memory::Memory;
 pub(crate) use show::{default_toml, effective_toml, masked};
 
 /// What `serve` goes by. Every value was checked, alone and with the others.

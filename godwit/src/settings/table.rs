@@ -308,7 +308,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         number(1, TIB),
         "67108864",
         "Bytes of conversations, or of users, kept in memory, per partition.",
-        "Small: every batch waits for the store. Large: memory times partitions; see the formula in docs/OPERATING.md.",
+        "Small: every batch waits for the store. Large: memory times partitions; see `godwit config memory`.",
     ),
     setting(
         "logic.flush_every_ms",
@@ -420,7 +420,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "embedded.memtable_bytes",
         number(1_048_576, TIB),
         "16777216",
-        "Bytes of recent writes that each of the three keyspaces collects in memory; up to four times that while the disk is slow.",
+        "Bytes of recent writes that each of the three keyspaces collects in memory; up to four times that while the disk is slow. Larger tables follow from it where data is created.",
         "Too small: more compaction. Too large: memory, and a longer recovery.",
     ),
     setting(

@@ -55,7 +55,7 @@ impl Term {
             logic: me.logic,
         };
         let (_, known_end) = log.bounds(Topic::Nodes, 0).await?;
-        if append(&*producer, node_record::Record::Join(join)) == Append::Refused {
+        if append(&*producer, node_record::Record::Join(join)) != Append::Queued {
             return Err(LogError::Failed("the Join record was not taken".into()));
         }
         let mut reader = log.reader(Topic::Nodes, 0, 0).await?;
@@ -146,7 +146,7 @@ impl Term {
             links: load.links,
             draining: load.draining,
         };
-        if append(&*self.producer, node_record::Record::Renewal(renewal)) == Append::Refused {
+        if append(&*self.producer, node_record::Record::Renewal(renewal)) != Append::Queued {
             self.renewals.lost();
         }
     }

@@ -1,13 +1,13 @@
 //! Appends a conversation partition's outputs to the timelines log, and knows which are durable.
 //!
 //! Each output names, as `prev`, the one that this run appended to the same partition before it. A
-//! producer that is full makes them wait; one failed report ends the run.
+//! producer that is full makes them wait; one failed report ends the run, and so does a dead producer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use proto::v1;
 use storage::log::{Append, Log, Partition, Producer, Tag, Topic};
@@ -31,6 +31,9 @@ pub(crate) struct Pending {
     pub(crate) output: v1::Output,
 }
 
+/// What is full is asked again after so long.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
 #[derive(Debug)]
 enum Waiting {
     Output(Pending),
@@ -45,7 +48,11 @@ pub(crate) struct Emit {
     outcomes: Vec<Outcome>,
     under_way: usize,
     window: Window,
+    /// Records of the run's own that found no room; they go before outputs.
+    own: VecDeque<(Topic, Partition, Bytes)>,
     waiting: VecDeque<Waiting>,
+    /// What is next found no room.
+    full: bool,
     /// By timelines partition: the source of the last output appended.
     prev: Vec<u64>,
     emitted_at: VecDeque<(u64, Instant)>,
@@ -62,7 +69,9 @@ impl Emit {
             outcomes: Vec::new(),
             under_way: 0,
             window: Window::default(),
+            own: VecDeque::new(),
             waiting: VecDeque::new(),
+            full: false,
             prev: vec![0; timelines],
             emitted_at: VecDeque::new(),
             space: BytesMut::new(),
@@ -96,30 +105,35 @@ impl Emit {
         self.waiting.push_back(Waiting::Upto(upto));
     }
 
-    /// Appends a record of the run's own.
+    /// Appends a record of the run's own, now or once there is room.
     pub(crate) fn append_own(
         &mut self,
         topic: Topic,
         partition: Partition,
         record: &impl Message,
     ) -> Result<(), End> {
-        match self.producer.append(topic, partition, record.encode_to_vec().into(), OWN) {
-            Append::Queued => {
-                self.under_way += 1;
-                Ok(())
-            }
-            Append::Refused => Err(End::Failed("the producer takes no records".into())),
-        }
+        self.own.push_back((topic, partition, record.encode_to_vec().into()));
+        self.append_owned()
     }
 
-    /// Waits for outcomes. Cancel-safe.
+    /// Waits for outcomes, or until what is full is worth asking again. Cancel-safe.
     pub(crate) async fn reported(&self) {
-        self.reports.wait().await;
+        let again = async {
+            match self.full {
+                true => tokio::time::sleep(ASK_AGAIN).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.reports.wait() => {}
+            () = again => {}
+        }
     }
 
     /// Takes what was reported, and appends what the producer then takes.
     pub(crate) fn advance(&mut self, metrics: &mut RunMetrics) -> Result<(), End> {
         self.take_reports()?;
+        self.append_owned()?;
         self.append_waiting(metrics)?;
         while let Some((_, since)) = self.emitted_at.pop_front_if(|(upto, _)| *upto <= self.window.done()) {
             metrics.durable.observe((clock::now() - since).as_secs_f64());
@@ -141,8 +155,22 @@ impl Emit {
         Ok(())
     }
 
+    fn append_owned(&mut self) -> Result<(), End> {
+        self.full = false;
+        while !self.full
+            && let Some((topic, partition, record)) = self.own.front()
+        {
+            if self.is_taken(*topic, *partition, record.clone(), OWN)? {
+                self.own.pop_front();
+            }
+        }
+        Ok(())
+    }
+
     fn append_waiting(&mut self, metrics: &RunMetrics) -> Result<(), End> {
-        while let Some(next) = self.waiting.pop_front() {
+        while !self.full
+            && let Some(next) = self.waiting.pop_front()
+        {
             match next {
                 Waiting::Upto(upto) => {
                     self.window.emitted(upto);
@@ -151,15 +179,11 @@ impl Emit {
                     }
                 }
                 Waiting::Output(pending) => {
-                    if let Some(pending) = self.append(pending) {
+                    if let Some(pending) = self.append(pending)? {
                         self.waiting.push_front(Waiting::Output(pending));
-                        // Full: a report will come. Empty and yet refusing: dead.
-                        return match self.under_way {
-                            0 => Err(End::Failed("the producer takes no records".into())),
-                            _ => Ok(()),
-                        };
+                    } else {
+                        metrics.outputs.inc();
                     }
-                    metrics.outputs.inc();
                 }
             }
         }
@@ -167,25 +191,32 @@ impl Emit {
     }
 
     /// Gives the output back where it was not taken.
-    fn append(&mut self, mut pending: Pending) -> Option<Pending> {
+    fn append(&mut self, mut pending: Pending) -> Result<Option<Pending>, End> {
         let index = usize::try_from(pending.partition).unwrap_or(usize::MAX);
-        let prev = self.prev.get_mut(index).expect("the stage knows how many partitions there are");
-        pending.output.prev = *prev;
+        let unknown = "the stage knows how many partitions there are";
+        pending.output.prev = *self.prev.get(index).expect(unknown);
         let record = encode(&pending.output, &mut self.space);
-        match self.producer.append(Topic::Timelines, pending.partition, record, Tag(pending.position, 0)) {
-            Append::Refused => Some(pending),
-            Append::Queued => {
-                *prev = pending.output.source;
-                self.under_way += 1;
-                self.window.appended(pending.position);
-                None
-            }
+        if !self.is_taken(Topic::Timelines, pending.partition, record, Tag(pending.position, 0))? {
+            return Ok(Some(pending));
         }
+        *self.prev.get_mut(index).expect(unknown) = pending.output.source;
+        self.window.appended(pending.position);
+        Ok(None)
+    }
+
+    /// False where there is no room.
+    fn is_taken(&mut self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Result<bool, End> {
+        match self.producer.append(topic, partition, record, tag) {
+            Append::Queued => self.under_way += 1,
+            Append::Full => self.full = true,
+            Append::Dead => return Err(End::Failed("the producer is dead".into())),
+        }
+        Ok(!self.full)
     }
 }
 
 /// A `TimelineRecord` with this output, out of a shared allocation.
-fn encode(output: &v1::Output, space: &mut BytesMut) -> bytes::Bytes {
+fn encode(output: &v1::Output, space: &mut BytesMut) -> Bytes {
     const OUTPUT: u32 = 1;
     let len = prost::encoding::message::encoded_len(OUTPUT, output);
     if space.capacity() < len {

@@ -52,7 +52,7 @@ pub async fn all(harness: &dyn LogHarness) {
 /// Queues a record; waits where the queue is full.
 pub async fn append(producer: &dyn Producer, topic: Topic, partition: Partition, bytes: &Bytes, tag: Tag) {
     let queued = async {
-        while producer.append(topic, partition, bytes.clone(), tag) == Append::Refused {
+        while producer.append(topic, partition, bytes.clone(), tag) == Append::Full {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -199,7 +199,8 @@ pub async fn refused_when_full(log: &dyn Log) {
     for n in 0..100_000 {
         match producer.append(Topic::Timelines, 0, text(n), Tag(0, n)) {
             Append::Queued => queued += 1,
-            Append::Refused => refused += 1,
+            Append::Full => refused += 1,
+            Append::Dead => panic!("a full queue is no dead one"),
         }
         let (depth, cap) = producer.depth();
         assert!(cap == CAP && depth <= CAP, "{depth} records are queued, {CAP} are allowed");

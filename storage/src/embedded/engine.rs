@@ -6,8 +6,9 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use fjall::compaction::Leveled;
 use fjall::config::FilterPolicy;
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
@@ -24,6 +25,9 @@ const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const WORKERS: usize = 1;
 /// Full memtables of a keyspace that wait; at four, the engine waits.
 const SEALED_MAX: usize = 3;
+/// Tables that are merged into, in memtables. The engine holds about as much in memory while it writes one: the last
+/// key of a block keeps the block that it was read from.
+const TABLE_MEMTABLES: u64 = 4;
 /// Runs of tables that are not merged; at twenty, the engine slows down, at thirty it waits.
 const RUNS_MAX: usize = 20;
 /// Open table files.
@@ -64,6 +68,7 @@ pub(super) struct Engine {
     pub(super) log: Keyspace,
     pub(super) rows: Keyspace,
     pub(super) state: Keyspace,
+    memtable_bytes: u64,
 }
 
 impl Engine {
@@ -76,12 +81,18 @@ impl Engine {
             .max_cached_files(Some(FILES_MAX))
             .worker_threads(WORKERS)
             .open()?;
-        let keyspace = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+        let memtable_bytes = options.memtable_bytes;
+        let merges = Leveled::default().with_table_target_size(TABLE_MEMTABLES * memtable_bytes);
+        let merges = Arc::new(merges);
+        // The engine's own limit: see `Engine::seal_full`.
+        let keyspace = || {
+            KeyspaceCreateOptions::default().max_memtable_size(u64::MAX).compaction_strategy(merges.clone())
+        };
         // The log is never asked for a key that may be missing: filters would only cost memory.
         let log = db.keyspace("log", || keyspace().filter_policy(FilterPolicy::disabled()))?;
         let rows = db.keyspace("rows", keyspace)?;
         let state = db.keyspace("state", keyspace)?;
-        Ok(Self { db, log, rows, state })
+        Ok(Self { db, log, rows, state, memtable_bytes })
     }
 
     /// An empty batch. Its commit hands it to the operating system, whole or not at all.
@@ -100,11 +111,26 @@ impl Engine {
         self.db.persist(PersistMode::Buffer)
     }
 
+    /// Seals the memtables that are full. The engine would have its one thread do it, behind whatever that is merging,
+    /// while they grow on (fjall 3.1.13).
+    pub(super) fn seal_full(&self) -> fjall::Result<()> {
+        for keyspace in self.keyspaces() {
+            if keyspace.tree.active_memtable().size() >= self.memtable_bytes {
+                keyspace.rotate_memtable()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether more memory waits to be flushed, or more tables to be merged, than should.
     pub(super) fn is_behind(&self) -> bool {
-        [&self.log, &self.rows, &self.state].into_iter().any(|keyspace| {
+        self.keyspaces().into_iter().any(|keyspace| {
             keyspace.sealed_memtable_count() >= SEALED_MAX || keyspace.tree.l0_run_count() >= RUNS_MAX
         })
+    }
+
+    fn keyspaces(&self) -> [&Keyspace; 3] {
+        [&self.log, &self.rows, &self.state]
     }
 
     /// Bytes of blocks that are held in memory.

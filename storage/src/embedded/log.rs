@@ -105,15 +105,17 @@ impl Producer for EmbeddedProducer {
         let core = &self.handle.core;
         let length = record.len();
         if !self.outlet.reserve(length) {
-            return Append::Refused;
+            return Append::Full;
         }
         let place = core.places.index(topic, partition);
         let work = Work::Append(Appending { place, bytes: record, tag, outlet: self.outlet.clone() });
-        if matches!(core.mailbox.push(work), Pushed::Queued) {
-            return Append::Queued;
-        }
+        let refusal = match core.mailbox.push(work) {
+            Pushed::Queued => return Append::Queued,
+            Pushed::Full(_) => Append::Full,
+            Pushed::Closed => Append::Dead,
+        };
         self.outlet.release(1, length);
-        Append::Refused
+        refusal
     }
 
     fn depth(&self) -> (usize, usize) {

@@ -212,6 +212,7 @@ impl Writer {
     /// Waits while the engine's background work is far behind. The engine would wait by itself, but for
     /// ever where that work has failed.
     fn let_catch_up(&self, engine: &Engine) -> Result<(), Trouble> {
+        engine.seal_full().map_err(Self::trouble)?;
         while engine.is_behind() {
             engine.flush().map_err(Self::trouble)?;
             std::thread::sleep(CATCH_UP);

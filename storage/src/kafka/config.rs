@@ -18,7 +18,7 @@ const MEMBER_LOOK_MS: u32 = 2_000;
 /// the fetch under way, so this is also how long opening a reader may take.
 const FETCH_WAIT_MS: u32 = 50;
 /// What is fetched ahead, per partition.
-const PREFETCH_KBYTES: u32 = 1_024;
+pub(super) const PREFETCH_KBYTES: u32 = 1_024;
 const PREFETCH_RECORDS: u32 = 2_000;
 
 /// Long enough to take a batch of a lane in, record by record, so that it leaves in one request.

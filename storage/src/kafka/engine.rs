@@ -67,7 +67,7 @@ impl Engine {
         if self.is_dead() {
             // Handles share this producer, so the first append after the end is taken to tell of it.
             return match waiting.outlet.knows_the_end() {
-                true => Append::Refused,
+                true => Append::Dead,
                 false => self.fail(&waiting, AppendError::Fatal),
             };
         }
@@ -76,7 +76,7 @@ impl Engine {
         if records.load(Ordering::Relaxed) >= self.records_max
             || bytes.load(Ordering::Relaxed) + waiting.record.len() > self.bytes_max
         {
-            return Append::Refused;
+            return Append::Full;
         }
         outcomes.enter(&waiting);
         let (outlet, tag) = (waiting.outlet.clone(), waiting.tag);
@@ -319,7 +319,7 @@ mod tests {
         for n in 0..5 {
             assert_eq!(append(&engine, &outlet, n), Append::Queued);
         }
-        assert_eq!(append(&engine, &outlet, 5), Append::Refused);
+        assert_eq!(append(&engine, &outlet, 5), Append::Full);
         for n in 0..5 {
             let expected = (Tag(0, n), Err(AppendError::Timeout));
             assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(expected));
@@ -346,10 +346,10 @@ mod tests {
             assert_eq!(outcomes.recv_timeout(PATIENCE), Ok((Tag(0, n), Err(AppendError::Fatal))));
         }
         assert!(engine.is_dead());
-        assert_eq!(append(&engine, &busy, 2), Append::Refused);
+        assert_eq!(append(&engine, &busy, 2), Append::Dead);
         assert_eq!(append(&engine, &idle, 3), Append::Queued, "it knows nothing yet");
         assert_eq!(idle_outcomes.recv_timeout(PATIENCE), Ok((Tag(0, 3), Err(AppendError::Fatal))));
-        assert_eq!(append(&engine, &idle, 4), Append::Refused);
+        assert_eq!(append(&engine, &idle, 4), Append::Dead);
         assert!(outcomes.try_recv().is_err(), "each was told once");
     }
 

@@ -186,7 +186,7 @@ struct KafkaProducer {
 impl Producer for KafkaProducer {
     fn append(&self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Append {
         if !self.outlet.reserve() {
-            return Append::Refused;
+            return Append::Full;
         }
         let waiting = Waiting { record, tag, outlet: self.outlet.clone() };
         let lane = self.engine.lane(topic, partition).filter(|_| waiting.record.len() <= RECORD_BYTES_MAX);
@@ -194,7 +194,7 @@ impl Producer for KafkaProducer {
             Some(lane) => self.engine.append(lane, waiting),
             None => self.engine.reject(&waiting),
         };
-        if appended == Append::Refused {
+        if appended != Append::Queued {
             self.outlet.release();
         }
         appended

@@ -48,6 +48,15 @@ impl Options {
             queued_bytes_max: 64 * 1024 * 1024,
         }
     }
+
+    /// Bytes of records that the log holds in memory at the most: queued, here and in the client library, and read
+    /// ahead.
+    #[must_use]
+    pub fn memory_bytes_max(&self) -> u64 {
+        let queued = u64::try_from(self.queued_bytes_max).unwrap_or(u64::MAX).saturating_mul(2);
+        let partitions = u64::from(self.partitions.messages) + u64::from(self.partitions.timelines);
+        queued.saturating_add(partitions * u64::from(config::PREFETCH_KBYTES) * 1024)
+    }
 }
 
 /// Opens the log at `kafka://host:port[,host:port]/prefix`, creating topics that are not there.

@@ -131,6 +131,21 @@ async fn history_that_cannot_be_stored_holds_everything_after_it_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_without_room_is_asked_again_though_nothing_is_under_way() {
+    let deployment = Deployment::new();
+    let double = &deployment.double;
+    double.faults(|faults| faults.queued_max = Some(0));
+    let _run = deployment.run(Topic::Messages, 0);
+    deployment.send_texts(1..=3);
+    deployment.settle().await;
+    assert_eq!((outputs(double), owners(double)), (0, 1));
+    double.faults(|faults| faults.queued_max = None);
+    deployment.settle().await;
+    assert!(applied(double).iter().all(|nos| *nos == [1, 2, 3]));
+    assert_eq!(owners(double), 1, "the run went on in place");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_producer_makes_outputs_wait() {
     let deployment = Deployment::new();
     let double = &deployment.double;

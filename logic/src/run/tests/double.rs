@@ -205,7 +205,7 @@ impl Producer for DoubleProducer {
                 _ => None,
             };
             if output.is_some() && state.faults.queued_max.is_some_and(|max| state.queued >= max) {
-                return Append::Refused;
+                return Append::Full;
             }
             state.append(topic, partition, record);
             match output {
