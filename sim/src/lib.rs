@@ -10,6 +10,7 @@ pub mod conversation_run;
 pub mod device;
 mod downlink;
 mod fault;
+pub mod golden;
 mod healing;
 pub mod hunt;
 pub mod log;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sim::hunt::{self, Hunt};
-use sim::{Fault, Mutation, Oracle, Plan, shrink};
+use sim::{Fault, Mutation, Oracle, Plan, golden, shrink};
 
 /// Whole clusters in one thread each, under faults that a seed decides.
 #[derive(Parser)]
@@ -28,12 +28,18 @@ struct Args {
     /// Prints how many seeds each mutation takes to be found, as the table of docs/SIMULATION.md.
     #[arg(long)]
     mutations: bool,
+    /// Prints the logs that `--seed` ends with and the rows that this build makes of them, for sim/golden.
+    #[arg(long)]
+    golden: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.mutations {
         return table(args.seeds);
+    }
+    if args.golden {
+        return golden(args.seed);
     }
     let first = Plan { seed: args.seed, mutation: args.mutation, steps: args.steps, off: args.without };
     let hunt = hunt::hunt(&first, args.seeds);
@@ -42,6 +48,17 @@ fn main() -> ExitCode {
         Some((plan, _)) => failed(plan),
     }
     if hunt.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn golden(seed: u64) -> ExitCode {
+    match golden::keep(seed) {
+        Ok(text) => print!("{text}"),
+        Err(cause) => {
+            eprintln!("seed {seed}: {cause}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn covered(hunt: &Hunt) -> String {

@@ -90,6 +90,20 @@ pub(crate) struct World {
 /// Runs one plan to its end.
 #[must_use]
 pub fn run(plan: &Plan) -> Outcome {
+    let (outcome, _) = end(plan);
+    outcome
+}
+
+/// What everyone reached, as a seed without a violation leaves it.
+///
+/// # Errors
+/// The violation.
+pub(crate) fn shared_after(plan: &Plan) -> Result<Shared, Violation> {
+    let (outcome, shared) = end(plan);
+    outcome.violation.map_or_else(|| Ok(shared.expect("there was no violation")), Err)
+}
+
+fn end(plan: &Plan) -> (Outcome, Option<Shared>) {
     let mut rng = SmallRng::seed_from_u64(plan.seed);
     let population = Population::draw(&mut rng);
     let timeouts = *pick(&mut rng, &[0.005, 0.02, 0.08, 0.3]);
@@ -99,10 +113,13 @@ pub fn run(plan: &Plan) -> Outcome {
     let mut summary = Summary { steps, devices: population.devices, ..Summary::default() };
     let all = catch_unwind(AssertUnwindSafe(|| {
         let shared = Shared::new(population.partitions, plan.mutation, Rc::clone(&faults));
-        World::new(rng, shared, &population)?.live(steps, &mut summary)
+        let mut world = World::new(rng, shared, &population)?;
+        world.live(steps, &mut summary)?;
+        Ok(world.shared)
     }));
     let result = all.unwrap_or_else(|_| Err(Oracle::Panic.says("something panicked")));
-    Outcome { summary, journal: faults.journal(), violation: result.err() }
+    let (shared, violation) = result.map_or_else(|found| (None, Some(found)), |shared| (Some(shared), None));
+    (Outcome { summary, journal: faults.journal(), violation }, shared)
 }
 
 pub(crate) fn pick<'a, T>(rng: &mut SmallRng, of: &'a [T]) -> &'a T {

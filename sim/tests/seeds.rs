@@ -2,7 +2,7 @@
 //! `SIM_SEEDS` says how many seeds (1,000 by default); `cargo xtask sim` runs as many as it is told.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use sim::{Fault, Mutation, Plan, hunt, shrink, world};
+use sim::{Fault, Mutation, Plan, golden, hunt, shrink, world};
 
 #[test]
 fn no_seed_finds_a_violation_and_every_fault_happens() {
@@ -23,6 +23,32 @@ fn every_defect_is_found() {
     for mutation in Mutation::ALL {
         assert!(hunt::detect(mutation, 3_000, 1).is_some(), "{mutation:?} was not found");
     }
+}
+
+#[test]
+fn what_earlier_builds_wrote_comes_to_the_same_rows() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let mut rows = 0;
+    for file in std::fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        rows += golden::check(&text).unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
+    }
+    assert!(rows > 500, "{rows} rows");
+}
+
+#[test]
+fn another_row_another_record_or_another_level_is_told() {
+    let kept = golden::keep(23).unwrap();
+    golden::check(&kept).unwrap();
+    let last_message = kept.lines().rfind(|line| line.starts_with("message")).unwrap();
+    let last_row = kept.lines().last().unwrap();
+    for line in [last_message, last_row] {
+        let other = golden::check(&kept.replace(&format!("{line}\n"), ""));
+        assert!(other.is_err_and(|cause| cause.starts_with("kept: ")), "{line}");
+    }
+    let level = golden::check(&kept.replacen("level 1", "level 2", 1));
+    assert_eq!(level, Err("kept by a build of level Some(2)".into()));
 }
 
 #[test]
