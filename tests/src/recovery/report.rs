@@ -26,8 +26,9 @@ pub(super) struct Felt {
     pub(super) over: Duration,
     /// Until when it was left in peace.
     pub(super) left: Duration,
-    /// The memory of all servers at the most, in KiB.
-    pub(super) peak_kib: u32,
+    /// The memory of all servers at the most, and what their settings' formula allows.
+    pub(super) peak_bytes: u64,
+    pub(super) peak_bytes_max: u64,
 }
 
 /// Figures of a trial, and the verdict.
@@ -109,6 +110,9 @@ impl Row {
 
     fn holds(&self) -> bool {
         let Self { felt, before_ms, during_ms, longest, back } = self;
+        if felt.peak_bytes > felt.peak_bytes_max + felt.peak_bytes_max / 10 {
+            return false;
+        }
         if felt.trial.is_flood() {
             return *during_ms <= before_ms * FLOOD_RATIO;
         }
@@ -137,13 +141,14 @@ impl Display for Report {
             let back = row.back.map_or("not".into(), |back| format!("{:.0} s", back.as_secs_f64()));
             writeln!(
                 f,
-                "| {:?} | {} | {:.0} ms | {:.0} ms | {back} | {:.1} s | {} MiB | {} |",
+                "| {:?} | {} | {:.0} ms | {:.0} ms | {back} | {:.1} s | {} of {} MiB | {} |",
                 row.felt.trial,
                 row.felt.what,
                 row.before_ms,
                 row.during_ms,
                 row.longest.as_secs_f64(),
-                row.felt.peak_kib / 1024,
+                row.felt.peak_bytes >> 20,
+                row.felt.peak_bytes_max >> 20,
                 if row.holds() { "yes" } else { "NO" },
             )?;
         }
@@ -151,14 +156,14 @@ impl Display for Report {
             f,
             "\nLatencies are from intended send to arrival, in stretches of {} s: before, the worst 99th percentile of the \
              {} s before the trial; during, the worst of a stretch that touches it; back after, the time from its end to the \
-             end of the last stretch above {BACK_RATIO} times that before; longest, of any message from its beginning on; memory, of all servers at the most.",
+             end of the last stretch above {BACK_RATIO} times that before; longest, of any message from its beginning on; memory, of all servers at the most, and what the formula of their settings allows (`godwit config memory`).",
             INTERVAL.as_secs(),
             PEACE.as_secs(),
         )?;
         writeln!(
             f,
             "It holds where a fault's 99th percentile is back within {} s, the users of a killed logic process are served \
-             within {} s, and a flood's is at most {FLOOD_RATIO} times that before.",
+             within {} s, a flood's is at most {FLOOD_RATIO} times that before, and no memory is a tenth above the formula.",
             BACK.as_secs(),
             TAKEN_OVER.as_secs(),
         )
@@ -185,7 +190,8 @@ mod tests {
             began: S * 120,
             over: S * 130,
             left: S * 100 + INTERVAL * u32::try_from(p99_ms.len()).unwrap(),
-            peak_kib: 0,
+            peak_bytes: 11,
+            peak_bytes_max: 10,
         };
         Row::new(felt, &stretches)
     }
@@ -210,6 +216,14 @@ mod tests {
         row.felt.trial = Trial::SignIns;
         assert!(row.holds());
         row.during_ms = 16.0;
+        assert!(!row.holds());
+    }
+
+    #[test]
+    fn memory_is_judged_by_the_formula() {
+        let mut row = row(&[5.0, 9.0, 10.0, 8.0, 900.0, 500.0, 10.0, 12.0, 10.0, 11.0, 9.0]);
+        assert!(row.holds());
+        row.felt.peak_bytes = 12;
         assert!(!row.holds());
     }
 }
