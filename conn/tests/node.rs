@@ -11,7 +11,7 @@ use conn::{Config, Unready};
 use proto::Code;
 use proto::close::Close;
 use proto::v1::{self, client_frame::Frame as C, down, server_frame::Frame as S, timeline_record};
-use storage::log::{AppendError, Topic};
+use storage::log::{Append, AppendError, Topic};
 use support::*;
 
 fn ping() -> C {
@@ -152,7 +152,7 @@ fn a_full_log_refuses_and_the_same_number_goes_first_when_it_has_room() {
     let world = World::start(config());
     let mut ann = world.device();
     let epoch = ann.sign_in(&token("ann", "d1")).epoch;
-    world.log.set(Topic::Messages, Mode::Refuse);
+    world.log.set(Topic::Messages, Mode::Refuse(Append::Full));
     ann.send(2, text("bob", epoch, 1));
     ann.send(3, text("bob", epoch, 2));
     ann.expect_error(2, Code::Busy);
@@ -162,6 +162,7 @@ fn a_full_log_refuses_and_the_same_number_goes_first_when_it_has_room() {
     ann.send(5, text("bob", epoch, 2));
     ann.expect_ack(4);
     ann.expect_ack(5);
+    assert_eq!(world.log.producers(), 1, "a log that is full was taken for dead");
 }
 
 #[test]
@@ -193,6 +194,13 @@ fn a_dead_producer_is_replaced_and_who_waited_for_it_is_closed() {
     world.log.set(Topic::Messages, Mode::Land);
     bob.send(0, ping());
     assert!(matches!(bob.expect(), S::Pong(_)));
+    // One that had nothing under way says it of itself.
+    world.log.set(Topic::Messages, Mode::Refuse(Append::Dead));
+    let mut cat = world.device();
+    let epoch = cat.sign_in(&token("cat", "d1")).epoch;
+    cat.send(2, text("bob", epoch, 1));
+    until("there is another producer again", || world.log.producers() == 3);
+    world.log.set(Topic::Messages, Mode::Land);
     let mut ann = world.device();
     let epoch = ann.sign_in(&token("ann", "d1")).epoch;
     ann.send(2, text("bob", epoch, 1));
@@ -277,7 +285,7 @@ fn frames_for_a_link_that_is_gone_are_answered_with_its_end_but_kicks_are_not() 
 #[test]
 fn an_end_that_cannot_be_appended_breaks_the_stream() {
     let world = World::start(config());
-    for mode in [Mode::Refuse, Mode::Fail(AppendError::Timeout)] {
+    for mode in [Mode::Refuse(Append::Full), Mode::Fail(AppendError::Timeout)] {
         let mut stream = world.attach(partition_of("ann"), 2);
         stream.roster();
         world.signed_in_over(&stream, "ann").hang_up_when(|| world.log.set(Topic::Timelines, mode));

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use proto::limits::{SYNC_ENTRIES_MAX, SYNC_PAGE_BYTES_MAX};
+use proto::limits::{CLIENT_FRAME_BYTES_MAX, SYNC_ENTRIES_MAX, SYNC_PAGE_BYTES_MAX};
 use proto::{Code, ConversationId, Fault, UserId, v1};
 use storage::tables::{EntryRow, Store, StoreError};
 use tracing::{error, warn};
@@ -58,9 +58,12 @@ async fn page(store: &dyn Store, user: &UserId, ask: &v1::SyncAsk, extent: Exten
         Plan::Read { entries } => entries,
     };
     let rows = store.timelines().after(user, ask.after, limit).await.map_err(|e| unavailable(&e))?;
-    let rows = contiguous(rows, ask.after, limit)?;
+    let mut rows = contiguous(rows, ask.after, limit)?;
+    // What does not fit is not read for nothing.
+    rows.truncate(fitting(ask.after + 1, rows.iter().map(entry_bytes)));
     let entries = bodies(store, rows).await?;
-    Ok(frame::page(ask.after + 1, fitting(ask.after + 1, &entries), head, first, false))
+    let count = fitting(ask.after + 1, entries.iter().map(Bytes::len));
+    Ok(frame::page(ask.after + 1, entries.get(..count).unwrap_or(&entries), head, first, false))
 }
 
 fn plan(after: u64, limit: u32, extent: Extent) -> Result<Plan, Fault> {
@@ -104,15 +107,22 @@ async fn bodies(store: &dyn Store, rows: Vec<v1::TimelineRow>) -> Result<Vec<Byt
         .collect()
 }
 
-/// As many of the entries as a page may have bytes, and at least one.
-fn fitting(first: u64, entries: &[Bytes]) -> &[Bytes] {
+/// How long the entry is; as long as one may be where the row does not say it.
+fn entry_bytes(row: &v1::TimelineRow) -> usize {
+    match usize::try_from(row.entry_bytes) {
+        Ok(0) | Err(_) => CLIENT_FRAME_BYTES_MAX,
+        Ok(bytes) => bytes,
+    }
+}
+
+/// How many entries of these lengths a page has room for; at least one.
+fn fitting(first: u64, entries: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0;
-    let count = (first..).zip(entries).take_while(|(seq, entry)| {
-        bytes += frame::entry_len(*seq, entry);
+    let fits = (first..).zip(entries).take_while(|(seq, entry)| {
+        bytes += frame::entry_len(*seq, *entry);
         bytes <= SYNC_PAGE_BYTES_MAX
     });
-    let count = count.count().max(1);
-    entries.get(..count).unwrap_or(entries)
+    fits.count().max(1)
 }
 
 fn not_whole() -> Fault {
@@ -165,7 +175,10 @@ mod tests {
                 let entry: Bytes =
                     v1::Entry { no, n: seq, event, ..Default::default() }.encode_to_vec().into();
                 let inline = if no == 0 { entry.clone() } else { Bytes::new() };
-                let row = v1::TimelineRow { conversation: conversation().to_bytes(), no, kind: 16, inline };
+                let (conversation_id, entry_bytes) =
+                    (conversation().to_bytes(), u32::try_from(entry.len()).unwrap());
+                let row =
+                    v1::TimelineRow { conversation: conversation_id, no, kind: 16, inline, entry_bytes };
                 let row =
                     EntryRow { user: user(), seq, at: proto::Tick(seq), row: row.encode_to_vec().into() };
                 store.timelines().put(vec![row]).await.unwrap();
@@ -199,6 +212,16 @@ mod tests {
 
     fn whole(seqs: std::ops::RangeInclusive<u64>) -> Result<Page, String> {
         Ok((seqs.collect(), false))
+    }
+
+    #[test]
+    fn what_is_read_fits_a_page_and_what_is_not_known_is_taken_for_large() {
+        let rows = |bytes, count| vec![v1::TimelineRow { entry_bytes: bytes, ..Default::default() }; count];
+        let read = |rows: &[v1::TimelineRow]| fitting(1, rows.iter().map(entry_bytes));
+        assert_eq!(read(&rows(100, 200)), 200);
+        assert_eq!(read(&rows(64 * 1024, 200)), 7);
+        assert_eq!(read(&rows(0, 200)), 7);
+        assert_eq!(read(&rows(u32::MAX, 2)), 1);
     }
 
     #[tokio::test]

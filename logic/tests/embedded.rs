@@ -41,7 +41,7 @@ async fn a_message_is_pushed_synced_and_found_in_history() {
     process.conn.ask("bob", bob, 9, 21, 0).await;
     assert_eq!(process.conn.expect_answer(9).await.unwrap_err().name, "STALE_READ");
 
-    let api = Api::new(process.data.store());
+    let api = Api::new(process.data.store(), 64);
     let request = v1::HistoryRequest {
         of: Some(v1::history_request::Of::User("bob".into())),
         backward: true,

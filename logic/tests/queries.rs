@@ -39,7 +39,7 @@ impl Fixture {
         options.reserve_bytes = 0;
         let data = embedded::open(dir.path(), options).unwrap();
         let store = data.store();
-        let fixture = Self { api: Api::new(store.clone()), store, _dir: dir };
+        let fixture = Self { api: Api::new(store.clone(), 256), store, _dir: dir };
         let members = vec![
             (user("former"), row(v1::Role::None, 5, 20)),
             (user("member"), row(v1::Role::Member, 10, 0)),

@@ -1,5 +1,6 @@
-//! What an earlier build made of its logs, kept as text: every record, and every row that is to come of them. A build
-//! that makes other rows of the same records judges differently, and would have to raise [`logic::settings::LEVEL`].
+//! What an earlier build made of its logs, kept as text: every record, and every output, row and state that is to come of
+//! them. A build that makes others of the same records judges differently, and would have to raise
+//! [`logic::settings::LEVEL`].
 //!
 //! A line is a word and its fields: numbers as they are, everything else as the hexadecimal digits of its bytes.
 
@@ -8,6 +9,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use logic::settings::LEVEL;
+use prost::Message;
 use storage::log::{Partitions, Topic};
 
 use crate::fault::Faults;
@@ -32,10 +34,10 @@ pub fn keep(seed: u64) -> Result<String, String> {
             }
         }
     }
-    Ok(text + &rows(&replayed(&shared, Store::default())?))
+    Ok(text + &made(&shared)?)
 }
 
-/// Replays logs that were kept; how many rows came of them, each as it was.
+/// Replays logs that were kept; how much came of them, each as it was.
 ///
 /// # Errors
 /// What differs first, or does not read.
@@ -58,7 +60,7 @@ pub fn check(text: &str) -> Result<usize, String> {
         shared.log_mut(topic, partition).records.push((append_us, bytes));
         lines.next();
     }
-    let made = rows(&replayed(&shared, Store::default())?);
+    let made = made(&shared)?;
     let mut made = made.lines();
     let mut count = 0;
     loop {
@@ -86,9 +88,14 @@ fn record(line: &str) -> Option<(Topic, u32, u64, Bytes)> {
     Some((topic, partition, append_us, unhex(fields.next()?)?))
 }
 
-/// Every row and every state, in order.
-fn rows(store: &Store) -> String {
+/// Every output, row and state, in order.
+fn made(shared: &Shared) -> Result<String, String> {
+    let mut outputs = Vec::new();
+    let store = replayed(shared, Store::default(), &mut outputs)?;
     let mut text = String::new();
+    for (partition, output) in outputs {
+        let _ = writeln!(text, "output {partition} {}", hex(&output.encode_to_vec()));
+    }
     let mut line = |words: &[&str]| {
         text.push_str(&words.join(" "));
         text.push('\n');
@@ -112,11 +119,17 @@ fn rows(store: &Store) -> String {
         let (seq, at) = (row.seq.to_string(), row.at.0.to_string());
         line(&["entry", &name(row.user.as_str()), &seq, &at, &hex(&row.row)]);
     }
+    for ((partition, fence), (at, live, row)) in &store.sessions {
+        let link =
+            [(*partition).into(), fence.incarnation, fence.reactor.into(), fence.link, at.0, (*live).into()];
+        let link = link.map(|number: u64| number.to_string()).join(" ");
+        line(&["session", &link, &name(&fence.node), &name(row.user.as_str()), &name(row.device.as_str())]);
+    }
     for ((topic, partition), state) in &store.checkpoints {
         let (partition, offset) = (partition.to_string(), state.offset.to_string());
         line(&["state", word(*topic), &partition, &offset, &state.tick.0.to_string(), &hex(&state.state)]);
     }
-    text
+    Ok(text)
 }
 
 fn name(name: &str) -> String {

@@ -4,6 +4,7 @@
 use logic::conversation::{ConversationStage, Effect};
 use logic::timeline::{Effect as TimelineEffect, TimelineStage};
 use prost::Message;
+use proto::partition::Partition;
 use proto::v1;
 use storage::log::Topic;
 use storage::tables::Checkpoint;
@@ -26,20 +27,25 @@ pub(crate) fn same_rows(shared: &Shared) -> Result<(), Violation> {
 
 /// Compares tables that are brought up to the end of the logs with the real ones.
 fn compare(shared: &Shared, store: Store) -> Result<(), String> {
-    let (store, stored) = (replayed(shared, store)?, &shared.store);
+    let (store, stored) = (replayed(shared, store, &mut Vec::new())?, &shared.store);
     same("history", &store.history, &stored.history)?;
     same("conversations", &store.conversations, &stored.conversations)?;
     same("entries", &store.entries, &stored.entries)?;
     same("users", &store.users, &stored.users)
 }
 
-/// Brings tables up to the end of the logs, from their checkpoints on; with checkpoints at the end.
+/// Brings tables up to the end of the logs, from their checkpoints on; with checkpoints at the end. `outputs` are those
+/// that go to a timelines partition on the way.
 ///
 /// # Errors
 /// A record or a row does not read.
-pub(crate) fn replayed(shared: &Shared, mut store: Store) -> Result<Store, String> {
+pub(crate) fn replayed(
+    shared: &Shared,
+    mut store: Store,
+    outputs: &mut Vec<(Partition, v1::Output)>,
+) -> Result<Store, String> {
     for partition in 0..shared.partitions.messages {
-        conversations(shared, partition, &mut store)?;
+        conversations(shared, partition, &mut store, outputs)?;
     }
     for partition in 0..shared.partitions.timelines {
         timelines(shared, partition, &mut store)?;
@@ -66,7 +72,12 @@ fn offset(checkpoint: Option<&Checkpoint>) -> usize {
     checkpoint.map_or(0, |c| usize::try_from(c.offset).unwrap_or(usize::MAX))
 }
 
-fn conversations(shared: &Shared, partition: u32, store: &mut Store) -> Result<(), String> {
+fn conversations(
+    shared: &Shared,
+    partition: u32,
+    store: &mut Store,
+    outputs: &mut Vec<(Partition, v1::Output)>,
+) -> Result<(), String> {
     let checkpoint = store.checkpoints.get(&(Topic::Messages, partition)).cloned();
     let stage = ConversationStage::new(partition, shared.partitions.timelines, checkpoint.as_ref());
     let mut stage = stage.map_err(|e| e.to_string())?;
@@ -80,8 +91,10 @@ fn conversations(shared: &Shared, partition: u32, store: &mut Store) -> Result<(
         let mut effects = Vec::new();
         stage.step(*append_us, &record, false, &mut effects);
         for effect in effects {
-            if let Effect::History(row) = effect {
-                store.put_history(&row)?;
+            match effect {
+                Effect::History(row) => store.put_history(&row)?,
+                Effect::Output { partition, output } => outputs.push((partition, output)),
+                Effect::Owner(_) => {}
             }
         }
     }
@@ -94,7 +107,9 @@ fn conversations(shared: &Shared, partition: u32, store: &mut Store) -> Result<(
 
 fn timelines(shared: &Shared, partition: u32, store: &mut Store) -> Result<(), String> {
     let mut stage = replay(shared, partition, store)?;
-    stage.clone_dirty().1.iter().for_each(|row| store.save_user(row, true));
+    let (sessions, users) = stage.clone_dirty();
+    sessions.iter().for_each(|session| store.save_session(partition, session));
+    users.iter().for_each(|row| store.save_user(row, true));
     let offset = shared.log(Topic::Timelines, partition).records.len() as u64;
     let end = Checkpoint { offset, tick: stage.tick(), state: stage.state() };
     store.save_checkpoint(Topic::Timelines, partition, &end);

@@ -37,7 +37,8 @@ pub enum Mode {
     Land,
     /// Takes it and reports nothing until the mode changes.
     Hold,
-    Refuse,
+    /// Takes nothing, now or for good.
+    Refuse(Append),
     Fail(AppendError),
 }
 
@@ -116,8 +117,8 @@ impl Producer for ScriptedProducer {
     fn append(&self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Append {
         let mut script = self.log.inner.lock().unwrap();
         let mode = script.modes[topic as usize];
-        if mode == Mode::Refuse {
-            return Append::Full;
+        if let Mode::Refuse(verdict) = mode {
+            return verdict;
         }
         if mode == Mode::Hold {
             script.held.push((self.report.clone(), tag));
@@ -134,14 +135,13 @@ impl Producer for ScriptedProducer {
                 self.report.reported(&[(tag, Ok(()))]);
             }
             Mode::Fail(error) => self.report.reported(&[(tag, Err(error))]),
-            Mode::Hold | Mode::Refuse => {}
+            Mode::Hold | Mode::Refuse(_) => {}
         }
         Append::Queued
     }
 
     fn depth(&self) -> (usize, usize) {
-        // Never taken for dead: it refuses because it is told to.
-        (1, 1_000_000)
+        (0, 1_000_000)
     }
 }
 

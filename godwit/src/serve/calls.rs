@@ -17,12 +17,8 @@ use tonic::{Request, Response, Status};
 
 use super::peers::Peers;
 
-/// Queries that wait.
-pub(super) const WAITING_MAX: usize = 1024;
-/// Queries at work at the same time.
-const AT_WORK_MAX: usize = 256;
-/// All that the process holds.
-pub(crate) const QUERIES_MAX: usize = WAITING_MAX + AT_WORK_MAX;
+/// Queries that wait to be looked at; none waits for those at work.
+pub(crate) const WAITING_MAX: usize = 256;
 /// How long one may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Nodes that are asked before a query is given up: a query can be repeated.
@@ -37,9 +33,13 @@ pub(super) enum Answerer {
 }
 
 /// Answers the calls of conn's links until conn is gone.
-pub(super) async fn answer(mut requests: mpsc::Receiver<CallRequest>, answerer: Answerer) {
+pub(super) async fn answer(
+    mut requests: mpsc::Receiver<CallRequest>,
+    answerer: Answerer,
+    at_work_max: usize,
+) {
     let answerer = Arc::new(answerer);
-    let at_work = Arc::new(Semaphore::new(AT_WORK_MAX));
+    let at_work = Arc::new(Semaphore::new(at_work_max));
     while let Some(request) = requests.recv().await {
         let Ok(permit) = at_work.clone().try_acquire_owned() else {
             let fault = Fault::new(Code::Busy, "too many queries are waiting");
@@ -130,9 +130,9 @@ pub(super) struct CallService {
 }
 
 impl CallService {
-    /// The service for this api.
-    pub(super) fn server(api: Arc<Api>) -> CallsServer<Self> {
-        CallsServer::new(Self { api, at_work: Semaphore::new(AT_WORK_MAX) })
+    /// The service for this api, so many at the same time.
+    pub(super) fn server(api: Arc<Api>, at_work_max: usize) -> CallsServer<Self> {
+        CallsServer::new(Self { api, at_work: Semaphore::new(at_work_max) })
     }
 }
 
@@ -164,7 +164,8 @@ mod tests {
         let data = embedded::open(dir, embedded::Options::new(partitions)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let server = Server::builder().add_service(CallService::server(Arc::new(Api::new(data.store()))));
+        let server =
+            Server::builder().add_service(CallService::server(Arc::new(Api::new(data.store(), 8)), 8));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         address
     }

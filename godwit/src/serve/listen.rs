@@ -82,13 +82,18 @@ impl Peers {
     }
 
     /// Serves what was bound.
-    pub(super) fn serve(self, conn: Option<Arc<conn::Node>>, api: Option<Arc<Api>>) -> Vec<JoinHandle<()>> {
+    pub(super) fn serve(
+        self,
+        conn: Option<Arc<conn::Node>>,
+        api: Option<Arc<Api>>,
+        queries_max: usize,
+    ) -> Vec<JoinHandle<()>> {
         let push = self.push.zip(conn).map(|((listener, _), conn)| {
             let server = server().add_service(PushService::server(conn));
             tokio::spawn(run("node.listen", server.serve_with_incoming(TcpListenerStream::new(listener))))
         });
         let api = self.api.zip(api).map(|((listener, _), api)| {
-            let server = server().add_service(CallService::server(api));
+            let server = server().add_service(CallService::server(api, queries_max));
             tokio::spawn(run("api.listen", server.serve_with_incoming(TcpListenerStream::new(listener))))
         });
         push.into_iter().chain(api).collect()

@@ -32,7 +32,7 @@ use crate::ops::{self, Health, Ops};
 use crate::settings::{Auth, Between, Settings};
 use banner::Listening;
 use calls::Answerer;
-pub(crate) use calls::QUERIES_MAX;
+pub(crate) use calls::WAITING_MAX as QUERIES_WAITING_MAX;
 use signals::Signals;
 
 /// How often readiness is looked at while starting.
@@ -103,7 +103,7 @@ impl Server {
         listening.node = peers.push_address();
         listening.api = peers.api_address();
 
-        let api = roles.api.then(|| Arc::new(Api::new(storage.store.clone())));
+        let api = roles.api.then(|| Arc::new(Api::new(storage.store.clone(), settings.queries_max)));
         let (calls_in, calls) = mpsc::channel(calls::WAITING_MAX);
         let conn = match roles.conn {
             true => Some(start_conn(settings, keys, &storage, calls_in, &registry)?),
@@ -111,7 +111,7 @@ impl Server {
         };
         listening.conn = conn.as_ref().map(|conn| conn.address());
         let nodes = Arc::new(Nodes::start(storage.log.clone(), member(settings, &peers)));
-        tasks.extend(peers.serve(conn.clone(), api.clone()));
+        tasks.extend(peers.serve(conn.clone(), api.clone(), settings.queries_max));
         if let Some(conn) = &conn {
             tasks.push(tokio::spawn(lease::follow(nodes.lease(), conn.clone())));
             tasks.push(tokio::spawn(lease::report(nodes.clone(), conn.clone())));
@@ -119,7 +119,7 @@ impl Server {
                 Some(api) => Answerer::Here(api),
                 None => Answerer::Elsewhere(calls::Remote::new(nodes.table())),
             };
-            tasks.push(tokio::spawn(calls::answer(calls, answerer)));
+            tasks.push(tokio::spawn(calls::answer(calls, answerer, settings.queries_max)));
         }
         let logic = match roles.logic {
             true => Some(start_logic(settings, &storage, &nodes, conn.clone(), &registry)?),

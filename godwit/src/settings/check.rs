@@ -25,6 +25,7 @@ pub(crate) fn check(values: &BTreeMap<&'static str, Effective>, mistakes: &mut V
         conn: parts::conn(&mut read, &policy),
         logic: parts::logic(&mut read, &policy),
         api: read.between("api.listen", "api.address"),
+        queries_max: read.size("api.queries_max"),
         ops_listen: read.listen("ops.listen"),
         logs: read.logs(),
         auth: read.auth(),

@@ -5,28 +5,38 @@ use std::fmt::{self, Display};
 use proto::limits::{CLIENT_FRAME_BYTES_MAX, SYNC_PAGE_BYTES_MAX, TOKEN_BYTES_MAX};
 
 use super::Settings;
-use crate::serve::QUERIES_MAX;
+use crate::serve::QUERIES_WAITING_MAX;
 
 const MIB: u64 = 1024 * 1024;
 /// The program, its threads, and what the allocator gives back only later.
 const PROGRAM_BYTES: u64 = 64 * MIB;
 /// A link that is signed in and that nothing waits for, in all roles together.
 const LINK_BYTES: u64 = 1_536;
-/// Of embedded storage: four of each of three keyspaces while the disk is slow, and four for a table that is written by
-/// a merge.
+/// A mailbox of a reactor: pushes, as much again for what must not be dropped, and all of it once more while the
+/// reactor reads it.
+const MAILBOXES: u64 = 4;
+/// A query at work: rows that are read, a page of them, and its encoding.
+const QUERY_BYTES: u64 = 2 * MIB;
+/// A page of records that a reader of embedded storage gives, whatever is asked.
+const PAGE_BYTES: u64 = 4 * MIB;
+/// A page of sync, once as entries and once as it is sent.
+const PAGES: u64 = 2;
+/// Frames between a stream and its connection, each up to a page of sync.
+const FRAMES: u64 = 64;
+/// Memtables: four of each of three keyspaces while the disk is slow, and as many as a table that is written by a merge
+/// has bytes.
 const MEMTABLES: u64 = 3 * 4 + 4;
-/// By how much a memtable may be larger, for all keyspaces together: a turn of the writer, once for each of four.
-const TURNS: u64 = 4;
-/// Journals that a start reads into memory before anything else is there.
-const JOURNALS_BYTES: u64 = 192 * MIB;
+/// Turns of the writer by which memtables that are full may be larger: three of each keyspace.
+const TURNS: u64 = 3 * 3;
+
+const _: () = assert!(TOKEN_BYTES_MAX == 4 << 10, "as in the formula");
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX == 68 << 10, "as in the formula");
+const _: () = assert!(SYNC_PAGE_BYTES_MAX == 512 << 10, "as in the formula");
+const _: () = assert!(QUERIES_WAITING_MAX == 256, "as in the formula");
 
 /// The caps of all parts.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
-    caps: Vec<Cap>,
-    /// What a start takes, if that is more.
-    start_bytes: u64,
-}
+pub(crate) struct Memory(Vec<Cap>);
 
 /// What one part may hold.
 #[derive(Clone, Debug)]
@@ -46,26 +56,27 @@ impl Memory {
         if roles.conn {
             caps.extend(conn(settings));
         }
+        if roles.api {
+            caps.push(queries(settings));
+        }
         if roles.logic {
             caps.extend(logic(settings));
         }
-        caps.extend(storage(settings));
-        let journals = if settings.is_remote() { 0 } else { JOURNALS_BYTES };
-        Self { caps, start_bytes: PROGRAM_BYTES + journals }
+        caps.extend(if settings.is_remote() { remote(settings) } else { embedded(settings) });
+        Self(caps)
     }
 
     fn bytes(&self) -> u64 {
-        self.caps.iter().map(|cap| cap.bytes).fold(0, u64::saturating_add).max(self.start_bytes)
+        self.0.iter().map(|cap| cap.bytes).fold(0, u64::saturating_add)
     }
 }
 
 impl Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Cap { part, bytes, formula } in &self.caps {
+        for Cap { part, bytes, formula } in &self.0 {
             writeln!(f, "{bytes:>16}  {part:<9} {formula}")?;
         }
-        let start = self.start_bytes / MIB;
-        writeln!(f, "{:>16}  in all; at least {start} MiB, which a start may take", self.bytes())
+        writeln!(f, "{:>16}  in all", self.bytes())
     }
 }
 
@@ -75,72 +86,87 @@ fn cap(part: &'static str, bytes: u64, formula: &'static str) -> Cap {
 
 fn conn(settings: &Settings) -> [Cap; 4] {
     let conn = &settings.conn;
-    let reactor = count(conn.buffered_bytes_max).saturating_add(count(conn.mailbox_bytes_max));
+    let mailbox = times(MAILBOXES, count(conn.mailbox_bytes_max));
+    let waiting = times(count(QUERIES_WAITING_MAX), count(CLIENT_FRAME_BYTES_MAX));
     [
         cap("links", times(count(conn.links_max), LINK_BYTES), "conn.links_max × 1.5 KiB"),
         cap(
             "reactors",
-            times(conn.reactors.into(), reactor),
-            "conn.reactors × (conn.buffered_bytes_max + conn.mailbox_bytes_max)",
+            times(conn.reactors.into(), count(conn.buffered_bytes_max).saturating_add(mailbox)),
+            "conn.reactors × (conn.buffered_bytes_max + 4 × conn.mailbox_bytes_max)",
         ),
         cap(
             "tokens",
             times(count(conn.verify_queue_max), count(TOKEN_BYTES_MAX)),
             "conn.verify_queue_max × 4 KiB",
         ),
-        cap("queries", times(count(QUERIES_MAX), count(CLIENT_FRAME_BYTES_MAX)), "1,280 × 68 KiB"),
+        cap("calls", waiting, "256 × 68 KiB"),
     ]
+}
+
+fn queries(settings: &Settings) -> Cap {
+    cap("queries", times(count(settings.queries_max), QUERY_BYTES), "api.queries_max × 2 MiB")
 }
 
 fn logic(settings: &Settings) -> [Cap; 3] {
-    let (logic, counts) = (&settings.logic, settings.partitions);
-    let partition = [logic.cache_bytes_max, logic.staged_bytes_max, logic.batch_bytes_max];
-    let partition = partition.map(count).into_iter().fold(0, u64::saturating_add);
+    let (logic, partitions) = (&settings.logic, partitions(settings));
+    let cache = times(2, count(logic.cache_bytes_max));
+    let batch = count(logic.batch_bytes_max).max(PAGE_BYTES);
+    let page = times(PAGES, count(SYNC_PAGE_BYTES_MAX));
+    let frames = if settings.is_remote() { times(FRAMES, count(SYNC_PAGE_BYTES_MAX)) } else { 0 };
     [
         cap(
             "stages",
-            times(u64::from(counts.messages) + u64::from(counts.timelines), partition),
-            "all partitions × (logic.cache_bytes_max + logic.staged_bytes_max + logic.batch_bytes_max)",
+            times(partitions, cache.saturating_add(count(logic.staged_bytes_max)).saturating_add(batch)),
+            "partitions × (2 × logic.cache_bytes_max + logic.staged_bytes_max + logic.batch_bytes_max, at least 4 MiB)",
         ),
         cap(
             "push",
-            times(counts.timelines.into(), count(logic.stream_bytes_max)),
-            "timelines partitions × logic.stream_bytes_max, for each conn process",
+            times(settings.partitions.timelines.into(), count(logic.stream_bytes_max).saturating_add(frames)),
+            match settings.is_remote() {
+                true => {
+                    "timelines partitions × (logic.stream_bytes_max + 64 × 512 KiB), for each conn process"
+                }
+                false => "timelines partitions × logic.stream_bytes_max",
+            },
         ),
-        cap(
-            "sync",
-            times(count(logic.sync_pages_max), count(SYNC_PAGE_BYTES_MAX)),
-            "logic.sync_pages_max × 512 KiB",
-        ),
+        cap("sync", times(count(logic.sync_pages_max), page), "logic.sync_pages_max × 1 MiB"),
     ]
 }
 
-fn storage(settings: &Settings) -> Vec<Cap> {
-    if settings.is_remote() {
-        let options = storage::kafka::Options::new(settings.partitions);
-        let formula = "2 × 64 MiB of records queued, 1 MiB read ahead for each partition";
-        return vec![cap("kafka", options.memory_bytes_max(), formula)];
+/// Of both logs.
+fn partitions(settings: &Settings) -> u64 {
+    u64::from(settings.partitions.messages) + u64::from(settings.partitions.timelines)
+}
+
+fn remote(settings: &Settings) -> Vec<Cap> {
+    let kafka = storage::kafka::Options::new(settings.partitions).memory_bytes_max();
+    let mut caps = vec![cap(
+        "kafka",
+        kafka,
+        "2 × 64 MiB that are queued, 50 MiB and 1 MiB for each partition that are read",
+    )];
+    if settings.node.roles.logic {
+        let requests = times(partitions(settings), count(settings.logic.staged_bytes_max));
+        caps.push(cap("cql", requests, "partitions × logic.staged_bytes_max"));
     }
+    caps
+}
+
+fn embedded(settings: &Settings) -> Vec<Cap> {
     let embedded = settings.embedded;
-    let producers = u64::from(settings.partitions.messages) + 1;
+    let mailbox = count(embedded.mailbox_bytes);
+    let tables = [embedded.cache_bytes, times(MEMTABLES, embedded.memtable_bytes), times(TURNS, mailbox)];
     vec![
         cap(
             "tables",
-            embedded
-                .cache_bytes
-                .saturating_add(times(MEMTABLES, embedded.memtable_bytes))
-                .saturating_add(times(TURNS, count(embedded.mailbox_bytes))),
-            "embedded.cache_bytes + 16 × embedded.memtable_bytes + 4 × embedded.mailbox_bytes",
+            tables.into_iter().fold(0, u64::saturating_add),
+            "embedded.cache_bytes + 16 × embedded.memtable_bytes + 9 × embedded.mailbox_bytes",
         ),
         cap(
             "log",
-            count(embedded.tail_bytes).saturating_add(times(2, count(embedded.mailbox_bytes))),
+            count(embedded.tail_bytes).saturating_add(times(2, mailbox)),
             "embedded.tail_bytes + 2 × embedded.mailbox_bytes",
-        ),
-        cap(
-            "producers",
-            times(producers, count(embedded.producer_bytes)),
-            "(1 + messages partitions) × embedded.producer_bytes",
         ),
     ]
 }
@@ -169,20 +195,20 @@ mod tests {
             [("storage.log", "kafka://h:1/p"), ("storage.store", "scylla://h:1/k"), ("node.name", "n")];
         let names = |role| {
             let memory = memory(&[&remote[..], &[("node.roles", role)]].concat());
-            memory.caps.iter().map(|cap| cap.part).collect::<Vec<_>>()
+            memory.0.iter().map(|cap| cap.part).collect::<Vec<_>>()
         };
-        assert_eq!(names("conn"), ["program", "links", "reactors", "tokens", "queries", "kafka"]);
-        assert_eq!(names("logic"), ["program", "stages", "push", "sync", "kafka"]);
-        let all = memory(&[]).caps.len();
-        assert_eq!(all, 11);
+        assert_eq!(names("conn"), ["program", "links", "reactors", "tokens", "calls", "kafka"]);
+        assert_eq!(names("logic"), ["program", "stages", "push", "sync", "kafka", "cql"]);
+        assert_eq!(names("api"), ["program", "queries", "kafka"]);
+        assert_eq!(memory(&[]).0.len(), 11);
     }
 
     #[test]
     fn it_follows_the_settings() {
         let before = memory(&[]).bytes();
         let after = memory(&[("logic.cache_bytes_max", "67108865"), ("conn.links_max", "1000001")]).bytes();
-        assert_eq!(after - before, 32 + LINK_BYTES);
+        assert_eq!(after - before, 2 * 32 + LINK_BYTES);
         let text = memory(&[]).to_string();
-        assert!(text.contains(&format!("{before}  in all;")), "{text}");
+        assert!(text.ends_with(&format!("{before}  in all\n")), "{text}");
     }
 }

@@ -35,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) conn: conn::Config,
     pub(crate) logic: logic::Config,
     pub(crate) api: Between,
+    pub(crate) queries_max: usize,
     pub(crate) ops_listen: SocketAddr,
     pub(crate) logs: Logs,
     pub(crate) auth: Auth,

@@ -473,6 +473,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Wrong: queries of devices end in UNAVAILABLE.",
     ),
     setting(
+        "api.queries_max",
+        number(2, 65_536),
+        "64",
+        "Queries at work at the same time; one more is answered BUSY. Each may read 2 MiB.",
+        "Too small: devices ask again in bursts. Too large: memory, and syncs that wait behind them.",
+    ),
+    setting(
         "ops.listen",
         Kind::Listen,
         "127.0.0.1:7190",

@@ -11,7 +11,7 @@ use super::access::{Access, group_id, no_such_group};
 use super::{Api, broken, unavailable};
 
 /// Rows read at once: a page of large bodies ends early, and should not be read whole for that.
-const READ_MAX: usize = 64;
+const READ_MAX: usize = 16;
 
 /// Numbers of a conversation, both ends included; empty where `from > to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,24 +17,21 @@ use storage::tables::{Store, StoreError};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-/// Calls at work at the same time; one more is refused.
-const CALLS_MAX: usize = 256;
-/// Those among them that wait for the tables to be as new as their callers: half, so that whoever claims to have
-/// seen what is not there keeps nobody else out.
-const WAITS_MAX: usize = CALLS_MAX / 2;
-
 /// Answers calls.
 pub struct Api {
     store: Arc<dyn Store>,
+    /// For calls at work at the same time.
     room: Semaphore,
+    /// For those among them that wait for the tables to be as new as their callers: half, so that whoever claims to
+    /// have seen what is not there keeps nobody else out.
     waits: Semaphore,
 }
 
 impl Api {
-    /// Answers from this store.
+    /// Answers from this store, so many calls at the same time; one more is refused.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, room: Semaphore::new(CALLS_MAX), waits: Semaphore::new(WAITS_MAX) }
+    pub fn new(store: Arc<dyn Store>, calls_max: usize) -> Self {
+        Self { store, room: Semaphore::new(calls_max), waits: Semaphore::new(calls_max / 2) }
     }
 
     /// Answers a call of a user.
@@ -43,7 +40,7 @@ impl Api {
     /// What the caller did wrong or may not see; BUSY and UNAVAILABLE where the same again may succeed.
     pub async fn call(&self, user: &UserId, call: v1::Call) -> Result<v1::CallResult, Fault> {
         let Ok(_room) = self.room.try_acquire() else {
-            return Err(Fault::new(Code::Busy, format!("{CALLS_MAX} calls are at work")));
+            return Err(Fault::new(Code::Busy, "too many calls are at work"));
         };
         let response = match call.method.as_str() {
             "godwit.v1.Groups/Members" => {

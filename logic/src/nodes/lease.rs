@@ -45,6 +45,11 @@ impl Renewals {
         room
     }
 
+    /// The last one did not go out.
+    pub(super) fn not_sent(&mut self) {
+        self.sent.pop_back();
+    }
+
     /// A renewal of this incarnation was read back.
     pub(super) fn seen(&mut self) {
         if let Some(sent) = self.sent.pop_front() {

@@ -19,6 +19,8 @@ use crate::run::Backoff;
 
 /// How often a node renews.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// And so soon where the log had no room for the last one.
+const RENEW_AGAIN: Duration = Duration::from_millis(100);
 /// How long a farewell may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -194,12 +196,18 @@ impl Shell {
                     }
                     term.snapshot_when_due(&self.log).await;
                 }
-                _ = renew.tick() => term.renew(*self.load.borrow()),
+                _ = renew.tick() => {
+                    if !term.renew(*self.load.borrow()) {
+                        renew.reset_after(RENEW_AGAIN);
+                    }
+                }
                 Ok(()) = self.load.changed() => {
                     let load = *self.load.borrow_and_update();
                     if load.draining != draining {
                         draining = load.draining;
-                        term.renew(load);
+                        if !term.renew(load) {
+                            renew.reset_after(RENEW_AGAIN);
+                        }
                     }
                 }
                 () = term.reports.wait() => term.reported(&self.log)?,

@@ -136,9 +136,10 @@ impl Term {
         node.nonce != nonce
     }
 
-    pub(super) fn renew(&mut self, load: Load) {
+    /// False where the log has no room: the next is due soon.
+    pub(super) fn renew(&mut self, load: Load) -> bool {
         if !self.renewals.sent(clock::now()) {
-            return;
+            return true;
         }
         let renewal = v1::Renewal {
             node: self.name.clone(),
@@ -146,9 +147,11 @@ impl Term {
             links: load.links,
             draining: load.draining,
         };
-        if append(&*self.producer, node_record::Record::Renewal(renewal)) != Append::Queued {
-            self.renewals.lost();
+        let is_taken = append(&*self.producer, node_record::Record::Renewal(renewal)) == Append::Queued;
+        if !is_taken {
+            self.renewals.not_sent();
         }
+        is_taken
     }
 
     /// A failed append is not repeated: the next renewal follows soon.

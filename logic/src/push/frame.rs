@@ -19,7 +19,7 @@ const FRAME_PUSH: u8 = 5 << 3 | 2;
 
 /// A `ServerFrame` with a `Push` of entries whose seqs count up from `first`, without a length prefix.
 pub(crate) fn push(first: u64, entries: &[Bytes]) -> Bytes {
-    let body: usize = (first..).zip(entries).map(|(seq, entry)| entry_len(seq, entry)).sum();
+    let body: usize = (first..).zip(entries).map(|(seq, entry)| entry_len(seq, entry.len())).sum();
     let mut out = BytesMut::with_capacity(1 + encoded_len_varint(body as u64) + body);
     out.put_u8(FRAME_PUSH);
     encode_varint(body as u64, &mut out);
@@ -31,7 +31,7 @@ pub(crate) fn push(first: u64, entries: &[Bytes]) -> Bytes {
 
 /// A `SyncPage`.
 pub(crate) fn page(first_seq: u64, entries: &[Bytes], head: u64, first: u64, truncated: bool) -> Bytes {
-    let body: usize = (first_seq..).zip(entries).map(|(seq, entry)| entry_len(seq, entry)).sum();
+    let body: usize = (first_seq..).zip(entries).map(|(seq, entry)| entry_len(seq, entry.len())).sum();
     let mut out = BytesMut::with_capacity(body + 24);
     for (seq, entry) in (first_seq..).zip(entries) {
         put_entry(seq, entry, &mut out);
@@ -46,8 +46,8 @@ pub(crate) fn page(first_seq: u64, entries: &[Bytes], head: u64, first: u64, tru
 }
 
 /// Bytes that an entry takes in either of them.
-pub(crate) fn entry_len(seq: u64, entry: &Bytes) -> usize {
-    let len = 1 + encoded_len_varint(seq) + entry.len();
+pub(crate) fn entry_len(seq: u64, entry: usize) -> usize {
+    let len = 1 + encoded_len_varint(seq) + entry;
     1 + encoded_len_varint(len as u64) + len
 }
 
@@ -93,7 +93,7 @@ mod tests {
             let page_wanted =
                 v1::SyncPage { entries: with_seqs(first, &nos), head, first: 7, truncated };
             prop_assert_eq!(page(first, &entries, head, 7, truncated), page_wanted.encode_to_vec());
-            let sum: usize = (first..).zip(&entries).map(|(seq, e)| entry_len(seq, e)).sum();
+            let sum: usize = (first..).zip(&entries).map(|(seq, e)| entry_len(seq, e.len())).sum();
             prop_assert_eq!(v1::Push { entries: with_seqs(first, &nos) }.encoded_len(), sum);
         }
     }

@@ -165,8 +165,10 @@ impl Active {
     fn page(&mut self, ask: Ask, extent: Extent) {
         let (parts, answered) = (self.parts.clone(), self.answered.clone());
         self.pages.spawn(async move {
-            let answer = match timeout_at((ask.at + TURN_WITHIN).into(), parts.pages.acquire()).await {
-                Ok(Ok(_turn)) => sync::answer(&*parts.store, &ask.user, &ask.ask, extent).await,
+            // Kept until the page has left.
+            let turn = timeout_at((ask.at + TURN_WITHIN).into(), parts.pages.acquire()).await;
+            let answer = match &turn {
+                Ok(Ok(_)) => sync::answer(&*parts.store, &ask.user, &ask.ask, extent).await,
                 Ok(Err(_)) => return,
                 Err(_) => sync::refusal(&ask.ask, &Fault::new(Code::Busy, "too many syncs were before it")),
             };

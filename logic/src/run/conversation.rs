@@ -109,7 +109,7 @@ impl Shell for Conversations {
             }
             Effect::Output { partition, output } => {
                 let bytes = output_bytes(&output);
-                Fate::Leave(Pending { position, partition, output }, bytes)
+                Fate::Leave(Pending { position, partition, output, bytes }, bytes)
             }
             Effect::Owner(owner) => Fate::Owner(owner),
         }

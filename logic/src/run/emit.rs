@@ -29,6 +29,8 @@ pub(crate) struct Pending {
     pub(crate) position: u64,
     pub(crate) partition: Partition,
     pub(crate) output: v1::Output,
+    /// What it counts for while it waits.
+    pub(crate) bytes: usize,
 }
 
 /// What is full is asked again after so long.
@@ -51,6 +53,7 @@ pub(crate) struct Emit {
     /// Records of the run's own that found no room; they go before outputs.
     own: VecDeque<(Topic, Partition, Bytes)>,
     waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
     /// What is next found no room.
     full: bool,
     /// By timelines partition: the source of the last output appended.
@@ -71,6 +74,7 @@ impl Emit {
             window: Window::default(),
             own: VecDeque::new(),
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             full: false,
             prev: vec![0; timelines],
             emitted_at: VecDeque::new(),
@@ -98,14 +102,20 @@ impl Emit {
         self.window.len()
     }
 
+    /// Bytes of outputs that wait for room.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Takes the outputs of all records below `upto` that were not released before; their history is
     /// stored.
     pub(crate) fn release(&mut self, outputs: Vec<Pending>, upto: u64) {
+        self.waiting_bytes += outputs.iter().map(|pending| pending.bytes).sum::<usize>();
         self.waiting.extend(outputs.into_iter().map(Waiting::Output));
         self.waiting.push_back(Waiting::Upto(upto));
     }
 
-    /// Appends a record of the run's own, now or once there is room.
+    /// Appends a record of the run's own, once there is room for it. Of these there are few.
     pub(crate) fn append_own(
         &mut self,
         topic: Topic,
@@ -113,7 +123,17 @@ impl Emit {
         record: &impl Message,
     ) -> Result<(), End> {
         self.own.push_back((topic, partition, record.encode_to_vec().into()));
-        self.append_owned()
+        self.append_first()
+    }
+
+    /// Appends a record of the run's own, if there is room for it now.
+    pub(crate) fn append_own_now(
+        &mut self,
+        topic: Topic,
+        partition: Partition,
+        record: &impl Message,
+    ) -> Result<bool, End> {
+        Ok(self.own.is_empty() && self.append(topic, partition, record.encode_to_vec().into(), OWN)?)
     }
 
     /// Waits for outcomes, or until what is full is worth asking again. Cancel-safe.
@@ -133,7 +153,7 @@ impl Emit {
     /// Takes what was reported, and appends what the producer then takes.
     pub(crate) fn advance(&mut self, metrics: &mut RunMetrics) -> Result<(), End> {
         self.take_reports()?;
-        self.append_owned()?;
+        self.append_first()?;
         self.append_waiting(metrics)?;
         while let Some((_, since)) = self.emitted_at.pop_front_if(|(upto, _)| *upto <= self.window.done()) {
             metrics.durable.observe((clock::now() - since).as_secs_f64());
@@ -155,12 +175,13 @@ impl Emit {
         Ok(())
     }
 
-    fn append_owned(&mut self) -> Result<(), End> {
+    /// What goes before outputs.
+    fn append_first(&mut self) -> Result<(), End> {
         self.full = false;
         while !self.full
             && let Some((topic, partition, record)) = self.own.front()
         {
-            if self.is_taken(*topic, *partition, record.clone(), OWN)? {
+            if self.append(*topic, *partition, record.clone(), OWN)? {
                 self.own.pop_front();
             }
         }
@@ -179,9 +200,11 @@ impl Emit {
                     }
                 }
                 Waiting::Output(pending) => {
-                    if let Some(pending) = self.append(pending)? {
+                    let bytes = pending.bytes;
+                    if let Some(pending) = self.append_output(pending)? {
                         self.waiting.push_front(Waiting::Output(pending));
                     } else {
+                        self.waiting_bytes -= bytes;
                         metrics.outputs.inc();
                     }
                 }
@@ -191,12 +214,12 @@ impl Emit {
     }
 
     /// Gives the output back where it was not taken.
-    fn append(&mut self, mut pending: Pending) -> Result<Option<Pending>, End> {
+    fn append_output(&mut self, mut pending: Pending) -> Result<Option<Pending>, End> {
         let index = usize::try_from(pending.partition).unwrap_or(usize::MAX);
         let unknown = "the stage knows how many partitions there are";
         pending.output.prev = *self.prev.get(index).expect(unknown);
         let record = encode(&pending.output, &mut self.space);
-        if !self.is_taken(Topic::Timelines, pending.partition, record, Tag(pending.position, 0))? {
+        if !self.append(Topic::Timelines, pending.partition, record, Tag(pending.position, 0))? {
             return Ok(Some(pending));
         }
         *self.prev.get_mut(index).expect(unknown) = pending.output.source;
@@ -205,7 +228,7 @@ impl Emit {
     }
 
     /// False where there is no room.
-    fn is_taken(&mut self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Result<bool, End> {
+    fn append(&mut self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Result<bool, End> {
         match self.producer.append(topic, partition, record, tag) {
             Append::Queued => self.under_way += 1,
             Append::Full => self.full = true,

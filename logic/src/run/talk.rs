@@ -37,7 +37,7 @@ impl Timelines {
                     RosterAction::Result(grant) => leaving.push(Visible::Result(grant)),
                     RosterAction::Hint { fence, head } => leaving.push(Visible::Hint(fence, head)),
                     RosterAction::Append(record) => {
-                        if base.emit.append_own(Self::TOPIC, base.partition, &record).is_err() {
+                        if !base.emit.append_own_now(Self::TOPIC, base.partition, &record)? {
                             // What is missing is found again by the next roster.
                             self.active.iter().for_each(|active| active.break_off(&node));
                         }

@@ -134,9 +134,10 @@ impl<S: Shell> Run<S> {
         self.start_put()?;
         self.base.emit.advance(&mut self.base.metrics)?;
         self.advance_flush();
+        let staged_bytes = self.staged_bytes();
         let Base { parts, metrics, emit, .. } = &mut self.base;
         metrics.staged.set(emit.staged(), parts.config.staged_records_max);
-        metrics.staged_bytes.set(self.puts.bytes(), parts.config.staged_bytes_max);
+        metrics.staged_bytes.set(staged_bytes, parts.config.staged_bytes_max);
         Ok(())
     }
 
@@ -159,7 +160,12 @@ impl<S: Shell> Run<S> {
         self.batch.is_empty()
             && !self.is_ending()
             && self.base.emit.staged() < config.staged_records_max
-            && self.puts.bytes() < config.staged_bytes_max
+            && self.staged_bytes() < config.staged_bytes_max
+    }
+
+    /// Of effects that are not stored, and of outputs that are and wait for the log.
+    fn staged_bytes(&self) -> usize {
+        self.puts.bytes() + self.base.emit.waiting_bytes()
     }
 
     pub(super) fn is_ending(&self) -> bool {

@@ -141,5 +141,7 @@ impl TimelineStage {
 fn timeline_row(posted: &v1::Posted) -> Bytes {
     let inline = if posted.no == 0 { posted.entry.clone() } else { Bytes::new() };
     let conversation = posted.conversation.clone();
-    v1::TimelineRow { conversation, no: posted.no, kind: posted.kind, inline }.encode_to_vec().into()
+    let entry_bytes = u32::try_from(posted.entry.len()).unwrap_or(u32::MAX);
+    let row = v1::TimelineRow { conversation, no: posted.no, kind: posted.kind, inline, entry_bytes };
+    row.encode_to_vec().into()
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fjall::compaction::Leveled;
-use fjall::config::FilterPolicy;
+use fjall::config::{CompressionPolicy, FilterPolicy};
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
 };
@@ -90,7 +90,10 @@ impl Engine {
         };
         // The log is never asked for a key that may be missing: filters would only cost memory.
         let log = db.keyspace("log", || keyspace().filter_policy(FilterPolicy::disabled()))?;
-        let rows = db.keyspace("rows", keyspace)?;
+        // Not compressed: a table is whole by its bytes on disk, and the blocks that a merge holds until then are not
+        // compressed. Bodies of zeros would take any memory.
+        let rows =
+            db.keyspace("rows", || keyspace().data_block_compression_policy(CompressionPolicy::disabled()))?;
         let state = db.keyspace("state", keyspace)?;
         Ok(Self { db, log, rows, state, memtable_bytes })
     }

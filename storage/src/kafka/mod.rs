@@ -21,6 +21,9 @@ use std::time::Duration;
 
 use crate::log::{Log, LogError, Partitions};
 
+/// What a broker answers a fetch with at the most: the client library's own limit, `fetch.max.bytes`.
+const ANSWER_BYTES: u64 = 50 * 1024 * 1024;
+
 /// What can be set about a Kafka log.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -49,13 +52,13 @@ impl Options {
         }
     }
 
-    /// Bytes of records that the log holds in memory at the most: queued, here and in the client library, and read
-    /// ahead.
+    /// Bytes of records that the log holds in memory at the most: queued, here and in the client library; read ahead;
+    /// and in the answers that brokers send.
     #[must_use]
     pub fn memory_bytes_max(&self) -> u64 {
         let queued = u64::try_from(self.queued_bytes_max).unwrap_or(u64::MAX).saturating_mul(2);
         let partitions = u64::from(self.partitions.messages) + u64::from(self.partitions.timelines);
-        queued.saturating_add(partitions * u64::from(config::PREFETCH_KBYTES) * 1024)
+        queued.saturating_add(partitions * u64::from(config::PREFETCH_KBYTES) * 1024 + ANSWER_BYTES)
     }
 }
 

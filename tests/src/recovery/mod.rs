@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::load::{Load, Run};
 use crate::process::forget_peak;
-use crate::server::Server;
 use crate::stage::{Stage, Storage};
 use crate::wait::within;
 use report::Felt;
@@ -77,10 +76,10 @@ impl Recovery {
         std::thread::sleep(AFTER);
         let left = now();
         trial.is_undone(stage);
-        let peak_bytes = stage.servers.iter().map(Server::peak_bytes).sum();
-        let peak_bytes_max = stage.servers.iter().map(Server::memory_bytes_max).sum();
+        let memory =
+            stage.servers.iter().map(|server| (server.peak_bytes(), server.memory_bytes_max())).collect();
         within(THERE, "the links are there", || stage.has_links(self.links).then_some(()));
-        Felt { trial, what, began, over, left, peak_bytes, peak_bytes_max }
+        Felt { trial, what, began, over, left, memory }
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) fn bytes(body_bytes: usize, timelines: f64) -> f64 {
         event: Some(v1::entry::Event::Message(message)),
         ..v1::Entry::default()
     };
-    let row = v1::TimelineRow { conversation, no: 1_000, kind: 1, inline: Bytes::new() };
+    let entry_bytes = u32::try_from(entry.encoded_len()).expect("entries are small");
+    let row = v1::TimelineRow { conversation, no: 1_000, kind: 1, inline: Bytes::new(), entry_bytes };
     // The keys are H, conversation, no; and T, user, end, seq.
     let history = 1 + 16 + 8 + entry.encoded_len() + ROW_BYTES;
     let timeline = 1 + user.len() + 1 + 8 + row.encoded_len() + ROW_BYTES;

@@ -52,13 +52,14 @@ fn readers_that_never_read_are_hinted_then_closed_and_take_no_more_than_their_sh
 }
 
 /// The least of everything that memory is spent on.
-const SMALL: [&str; 20] = [
+const SMALL: [&str; 21] = [
     "conn.reactors=1",
     "conn.links_max=1000",
     "conn.outbox_bytes_max=1200000",
     "conn.buffered_bytes_max=4194304",
     "conn.mailbox_bytes_max=1048576",
     "conn.verify_queue_max=512",
+    "api.queries_max=8",
     "storage.messages_partitions=2",
     "storage.timelines_partitions=2",
     "logic.cache_bytes_max=1048576",
@@ -99,7 +100,11 @@ fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_f
     let syncs = threads(world.server.process().id(), "");
     let injection =
         Injection::begin(&syncs, "fsync,fdatasync", &format!("delay_enter={}s", STANDS.as_secs()));
-    std::thread::sleep(STANDS);
+    let landed = |world: &World| world.metric("godwit_conn_appends_total{outcome=\"landed\"}");
+    std::thread::sleep(STANDS / 2);
+    let before = landed(&world);
+    std::thread::sleep(STANDS / 2);
+    assert_eq!(landed(&world), before, "the store does not stand still");
     drop(injection);
     let (_, verdict) = run.judged();
     drop(readers);

@@ -134,9 +134,12 @@ async fn history_that_cannot_be_stored_holds_everything_after_it_back() {
 async fn a_log_without_room_is_asked_again_though_nothing_is_under_way() {
     let deployment = Deployment::new();
     let double = &deployment.double;
-    double.faults(|faults| faults.queued_max = Some(0));
+    double.faults(|faults| faults.full = true);
     let _run = deployment.run(Topic::Messages, 0);
     deployment.send_texts(1..=3);
+    deployment.settle().await;
+    assert_eq!(owners(double), 0);
+    double.faults(|faults| (faults.full, faults.queued_max) = (false, Some(0)));
     deployment.settle().await;
     assert_eq!((outputs(double), owners(double)), (0, 1));
     double.faults(|faults| faults.queued_max = None);

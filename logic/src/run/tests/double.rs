@@ -47,6 +47,8 @@ pub(crate) struct Faults {
     pub(crate) hold_entries: bool,
     /// The outputs that a producer takes before it says that it is full.
     pub(crate) queued_max: Option<usize>,
+    /// No record is taken, whoever's.
+    pub(crate) full: bool,
 }
 
 #[derive(Default)]
@@ -197,6 +199,9 @@ impl Producer for DoubleProducer {
     fn append(&self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Append {
         let outcome = {
             let mut state = self.double.lock();
+            if state.faults.full {
+                return Append::Full;
+            }
             let decoded = v1::TimelineRecord::decode(record.clone()).ok().and_then(|record| record.record);
             let output = match decoded {
                 Some(v1::timeline_record::Record::Output(output)) if topic == Topic::Timelines => {
