@@ -210,3 +210,30 @@ impl Journals {
         self.0.iter().try_for_each(File::sync_all)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Partitions;
+
+    #[test]
+    fn memtables_are_sealed_when_they_are_full_and_reach_tables() {
+        const MEMTABLE: u64 = 1 << 20;
+        const ROW: usize = 64 * 1024;
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new(Partitions { messages: 1, timelines: 1 });
+        let engine = Engine::open(dir.path(), &Options { memtable_bytes: MEMTABLE, ..options }).unwrap();
+        for number in 0_u64..200 {
+            engine.seal_full().unwrap();
+            while engine.is_behind() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            let mut batch = engine.batch();
+            batch.insert(&engine.rows, number.to_be_bytes(), vec![7; ROW]);
+            batch.commit().unwrap();
+            let active = engine.rows.tree.active_memtable().size();
+            assert!(active < MEMTABLE + 2 * ROW as u64, "{active} bytes after {number} rows");
+        }
+        assert!(engine.rows.tree.table_count() > 0, "nothing was written out");
+    }
+}
