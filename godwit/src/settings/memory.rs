@@ -23,9 +23,9 @@ const PAGE_BYTES: u64 = 4 * MIB;
 const PAGES: u64 = 2;
 /// Frames between a stream and its connection, each up to a page of sync.
 const FRAMES: u64 = 64;
-/// Memtables: four of each of three keyspaces while the disk is slow, and as many as a table that is written by a merge
-/// has bytes.
-const MEMTABLES: u64 = 3 * 4 + 4;
+/// Memtables: of each of three keyspaces three that wait and one three times as large, while a merge takes long; and as
+/// many as the table has bytes that it writes.
+const MEMTABLES: u64 = 3 * (3 + 3) + 4;
 /// Turns of the writer by which memtables that are full may be larger: three of each keyspace.
 const TURNS: u64 = 3 * 3;
 
@@ -161,7 +161,7 @@ fn embedded(settings: &Settings) -> Vec<Cap> {
         cap(
             "tables",
             tables.into_iter().fold(0, u64::saturating_add),
-            "embedded.cache_bytes + 16 × embedded.memtable_bytes + 9 × embedded.mailbox_bytes",
+            "embedded.cache_bytes + 22 × embedded.memtable_bytes + 9 × embedded.mailbox_bytes",
         ),
         cap(
             "log",

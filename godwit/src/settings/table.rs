@@ -420,7 +420,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "embedded.memtable_bytes",
         number(1_048_576, TIB),
         "16777216",
-        "Bytes of recent writes that each of the three keyspaces collects in memory; up to four times that while the disk is slow. Larger tables follow from it where data is created.",
+        "Bytes of recent writes that each of the three keyspaces collects in memory; up to six times that while the disk is slow. Larger tables follow from it where data is created.",
         "Too small: more compaction. Too large: memory, and a longer recovery.",
     ),
     setting(

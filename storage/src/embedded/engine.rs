@@ -25,6 +25,8 @@ const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const WORKERS: usize = 1;
 /// Full memtables of a keyspace that wait; at four, the engine waits.
 const SEALED_MAX: usize = 3;
+/// While so many wait, one more may grow to so many memtables: a merge may take long.
+const GROWN_MAX: u64 = 3;
 /// Tables that are merged into, in memtables. The engine holds about as much in memory while it writes one: the last
 /// key of a block keeps the block that it was read from.
 const TABLE_MEMTABLES: u64 = 4;
@@ -118,7 +120,8 @@ impl Engine {
     /// while they grow on (fjall 3.1.13).
     pub(super) fn seal_full(&self) -> fjall::Result<()> {
         for keyspace in self.keyspaces() {
-            if keyspace.tree.active_memtable().size() >= self.memtable_bytes {
+            let is_full = keyspace.tree.active_memtable().size() >= self.memtable_bytes;
+            if is_full && keyspace.sealed_memtable_count() < SEALED_MAX {
                 keyspace.rotate_memtable()?;
             }
         }
@@ -128,7 +131,9 @@ impl Engine {
     /// Whether more memory waits to be flushed, or more tables to be merged, than should.
     pub(super) fn is_behind(&self) -> bool {
         self.keyspaces().into_iter().any(|keyspace| {
-            keyspace.sealed_memtable_count() >= SEALED_MAX || keyspace.tree.l0_run_count() >= RUNS_MAX
+            let memory_waits = keyspace.sealed_memtable_count() >= SEALED_MAX
+                && keyspace.tree.active_memtable().size() >= GROWN_MAX * self.memtable_bytes;
+            memory_waits || keyspace.tree.l0_run_count() >= RUNS_MAX
         })
     }
 
@@ -232,7 +237,7 @@ mod tests {
             batch.insert(&engine.rows, number.to_be_bytes(), vec![7; ROW]);
             batch.commit().unwrap();
             let active = engine.rows.tree.active_memtable().size();
-            assert!(active < MEMTABLE + 2 * ROW as u64, "{active} bytes after {number} rows");
+            assert!(active < GROWN_MAX * MEMTABLE + 2 * ROW as u64, "{active} bytes after {number} rows");
         }
         assert!(engine.rows.tree.table_count() > 0, "nothing was written out");
     }

@@ -35,7 +35,7 @@ pub struct Options {
     /// history cost a read each.
     pub cache_bytes: u64,
     /// Bytes of recent writes that each of the three keyspaces collects in memory. Default 16 MiB; up to
-    /// four times that is used while the disk is slow, and once as much while tables are merged. Data that
+    /// six times that is used while the disk is slow, and four times while tables are merged. Data that
     /// is there already keeps its size of tables. Too small: more compaction.
     pub memtable_bytes: u64,
     /// Bytes of recent records, over all partitions, that readers find without the engine. Default

@@ -11,8 +11,11 @@ use super::engine::EngineError;
 use super::place::Places;
 use super::value::Beginning;
 
-/// Records deleted in one turn.
+/// Records deleted in one turn: at least, so that it ends, and at most.
+const RECORDS_MIN: u64 = 256;
 const RECORDS_MAX: u64 = 4_096;
+/// And for each one that is appended, so that deleting keeps up and is spread.
+const RECORDS_EACH: u64 = 2;
 /// Rows of sessions looked at after one checkpoint.
 const SESSIONS_MAX: usize = 256;
 
@@ -56,13 +59,15 @@ impl Sweep {
         beginning.first
     }
 
-    /// Deletes a portion of records.
-    pub(super) fn records(&mut self, draft: &mut Draft<'_>, places: &Places) {
+    /// Deletes a portion of records, in a turn that appends so many.
+    pub(super) fn records(&mut self, draft: &mut Draft<'_>, places: &Places, appended: usize) {
         let waiting = |(b, _): &(&mut Beginning, _)| b.swept < b.first;
         let Some((beginning, place)) = self.beginnings.iter_mut().zip(places.iter()).find(waiting) else {
             return;
         };
-        let to = beginning.first.min(beginning.swept.saturating_add(RECORDS_MAX));
+        let appended = u64::try_from(appended).unwrap_or(u64::MAX);
+        let portion = appended.saturating_mul(RECORDS_EACH).clamp(RECORDS_MIN, RECORDS_MAX);
+        let to = beginning.first.min(beginning.swept.saturating_add(portion));
         for offset in beginning.swept..to {
             draft.drop_record(place.topic, place.partition, offset);
         }
@@ -122,7 +127,7 @@ mod tests {
         draft.commit().unwrap();
         assert!(!sweep.is_idle());
         let mut draft = Draft::new(&engine);
-        sweep.records(&mut draft, &places);
+        sweep.records(&mut draft, &places, usize::MAX);
         draft.commit().unwrap();
         assert_eq!(engine.log.len().unwrap() as u64, COUNT - RECORDS_MAX);
 
@@ -132,7 +137,7 @@ mod tests {
         let mut sweep = Sweep::new(vec![beginning]);
         while !sweep.is_idle() {
             let mut draft = Draft::new(&engine);
-            sweep.records(&mut draft, &places);
+            sweep.records(&mut draft, &places, usize::MAX);
             draft.commit().unwrap();
         }
         assert_eq!(engine.log.len().unwrap(), 10);

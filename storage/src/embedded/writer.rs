@@ -116,7 +116,7 @@ impl Writer {
             return Err(Trouble::Read(error));
         }
         // Before the trims of this turn: what is deleted was hidden from the readers in an earlier one.
-        self.sweep.records(&mut draft, &self.core.places);
+        self.sweep.records(&mut draft, &self.core.places, turn.appended.len());
         for (index, below, _) in &mut turn.trimmed {
             *below = self.sweep.trim(&mut draft, &self.core.places, *index, *below);
         }
