@@ -291,10 +291,15 @@ impl Link {
     }
 }
 
+/// Sends that a device keeps until they are acknowledged: far more than an app's would, so that a server that is late is
+/// seen to be late. What does not fit is never sent, and then times of sends are not those of the plan.
+const OUTBOX_ITEMS_MAX: usize = 16 * 1024;
+
 /// A core that reads its timeline from the beginning.
 fn device(names: &Names, number: u64, again: bool) -> Device {
     let mut settings = Settings::new(names.user.clone(), names.device.clone());
     settings.start = Start::All;
+    settings.outbox_items_max = OUTBOX_ITEMS_MAX;
     let saved = Saved { cursor: Some(0), ..Saved::default() };
     Device::new(settings, saved, 2 * number + u64::from(again))
 }

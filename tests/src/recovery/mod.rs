@@ -22,8 +22,6 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_secs(30);
 /// Before each trial: what is compared with.
 const PEACE: Duration = Duration::from_secs(20);
-/// After each: 30 s are promised, and it has to stay well.
-const AFTER: Duration = Duration::from_secs(50);
 /// And until what was to stay away is there again.
 const BACK_AGAIN: Duration = Duration::from_secs(10);
 /// All devices are there again within.
@@ -53,7 +51,7 @@ impl Recovery {
     pub fn run(&self) -> Report {
         let mut stage = Stage::start(&self.storage, &self.dir);
         let trials = Trial::all(&self.storage);
-        let takes = |trial: &Trial| PEACE + trial.takes() + AFTER + BACK_AGAIN;
+        let takes = |trial: &Trial| PEACE + trial.takes() + trial.is_watched() + BACK_AGAIN;
         let duration = WARM_UP + trials.iter().map(takes).sum::<Duration>();
         let load = Load { links: self.links, rate: self.rate, duration };
         let every = format!("{}s", INTERVAL.as_secs());
@@ -73,7 +71,7 @@ impl Recovery {
         let what = trial.happens(stage, self.flood);
         let over = now();
         println!("{trial:?}: {what}; {:.1} s", (over - began).as_secs_f64());
-        std::thread::sleep(AFTER);
+        std::thread::sleep(trial.is_watched());
         let left = now();
         trial.is_undone(stage);
         let memory =

@@ -117,6 +117,11 @@ impl Trial {
         }
     }
 
+    /// For how long it is looked at afterwards: as long as it may be felt, and it has to stay well.
+    pub(super) fn is_watched(self) -> Duration {
+        Duration::from_secs(if self == Self::StoreStands { 140 } else { 50 })
+    }
+
     /// Whether it is a load that links are to feel little of, and no fault that they are to recover from.
     pub(super) fn is_flood(self) -> bool {
         matches!(self, Self::Connections | Self::SignIns)
