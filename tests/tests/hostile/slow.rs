@@ -58,7 +58,7 @@ const SMALL: [&str; 21] = [
     "conn.outbox_bytes_max=1200000",
     "conn.buffered_bytes_max=2097152",
     "conn.mailbox_bytes_max=1048576",
-    "conn.verify_queue_max=64",
+    "conn.verify_queue_max=512",
     "api.queries_max=2",
     "storage.messages_partitions=2",
     "storage.timelines_partitions=2",
@@ -89,7 +89,7 @@ fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_f
     let load = Load { links: 500, rate: 300, duration: Duration::from_secs(40) };
     let more = ["--bytes", "32768", "--drain", "120s"];
     let run = Run::start_with(dir.path(), &world.server.data(), &[&world.server], load, &more);
-    within(Duration::from_secs(30), "the links are there", || {
+    within(Duration::from_secs(60), "the links are there", || {
         (world.metric("godwit_conn_live_links") >= f64::from(load.links)).then_some(())
     });
     // One in a hundred.
