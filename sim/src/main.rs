@@ -52,13 +52,15 @@ fn main() -> ExitCode {
 
 fn golden(seed: u64) -> ExitCode {
     match golden::keep(seed) {
-        Ok(text) => print!("{text}"),
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
         Err(cause) => {
             eprintln!("seed {seed}: {cause}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
 
 fn covered(hunt: &Hunt) -> String {

@@ -90,8 +90,8 @@ pub(crate) struct World {
 /// Runs one plan to its end.
 #[must_use]
 pub fn run(plan: &Plan) -> Outcome {
-    let (outcome, _) = end(plan);
-    outcome
+    let (summary, journal, shared) = end(plan);
+    Outcome { summary, journal, violation: shared.err() }
 }
 
 /// What everyone reached, as a seed without a violation leaves it.
@@ -99,11 +99,11 @@ pub fn run(plan: &Plan) -> Outcome {
 /// # Errors
 /// The violation.
 pub(crate) fn shared_after(plan: &Plan) -> Result<Shared, Violation> {
-    let (outcome, shared) = end(plan);
-    outcome.violation.map_or_else(|| Ok(shared.expect("there was no violation")), Err)
+    let (_, _, shared) = end(plan);
+    shared
 }
 
-fn end(plan: &Plan) -> (Outcome, Option<Shared>) {
+fn end(plan: &Plan) -> (Summary, Vec<(usize, Fault)>, Result<Shared, Violation>) {
     let mut rng = SmallRng::seed_from_u64(plan.seed);
     let population = Population::draw(&mut rng);
     let timeouts = *pick(&mut rng, &[0.005, 0.02, 0.08, 0.3]);
@@ -111,15 +111,14 @@ fn end(plan: &Plan) -> (Outcome, Option<Shared>) {
     let steps = plan.steps.map_or(drawn, |steps| steps.min(drawn));
     let faults = Rc::new(Faults::new(&plan.off, timeouts));
     let mut summary = Summary { steps, devices: population.devices, ..Summary::default() };
-    let all = catch_unwind(AssertUnwindSafe(|| {
+    let shared = catch_unwind(AssertUnwindSafe(|| {
         let shared = Shared::new(population.partitions, plan.mutation, Rc::clone(&faults));
         let mut world = World::new(rng, shared, &population)?;
         world.live(steps, &mut summary)?;
         Ok(world.shared)
     }));
-    let result = all.unwrap_or_else(|_| Err(Oracle::Panic.says("something panicked")));
-    let (shared, violation) = result.map_or_else(|found| (None, Some(found)), |shared| (Some(shared), None));
-    (Outcome { summary, journal: faults.journal(), violation }, shared)
+    let shared = shared.unwrap_or_else(|_| Err(Oracle::Panic.says("something panicked")));
+    (summary, faults.journal(), shared)
 }
 
 pub(crate) fn pick<'a, T>(rng: &mut SmallRng, of: &'a [T]) -> &'a T {

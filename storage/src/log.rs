@@ -80,6 +80,12 @@ impl Partitions {
             Topic::Nodes => 1,
         }
     }
+
+    /// The count of both.
+    #[must_use]
+    pub fn both(self) -> u64 {
+        u64::from(self.messages) + u64::from(self.timelines)
+    }
 }
 
 /// A record as it is read back.

@@ -26,6 +26,15 @@ impl Injection {
         command.stdin(Stdio::null()).stderr(Stdio::null());
         Self(Process::new(command.spawn().expect("strace is needed")))
     }
+
+    /// Whatever the process waits for on the disk takes so long.
+    ///
+    /// # Panics
+    /// There is no strace.
+    #[must_use]
+    pub fn slow_syncs(pid: u32, each: Duration) -> Self {
+        Self::begin(&threads(pid, ""), "fsync,fdatasync", &format!("delay_enter={}us", each.as_micros()))
+    }
 }
 
 impl Drop for Injection {

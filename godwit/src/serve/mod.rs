@@ -34,6 +34,7 @@ use banner::Listening;
 use calls::Answerer;
 pub(crate) use calls::WAITING_MAX as QUERIES_WAITING_MAX;
 use signals::Signals;
+pub(crate) use storage::embedded_options;
 
 /// How often readiness is looked at while starting.
 const READY_POLL: Duration = Duration::from_millis(10);

@@ -31,7 +31,7 @@ pub(super) async fn open(
 ) -> Result<Storage, Failure> {
     match &settings.storage {
         settings::Storage::Embedded(dir) => {
-            let (dir, options) = (dir.clone(), options(settings));
+            let (dir, options) = (dir.clone(), embedded_options(settings));
             let opening = tokio::task::spawn_blocking(move || open_embedded(&dir, options));
             let embedded = Arc::new(opening.await.context("opening the data")??);
             let storage = Storage { log: embedded.log(), store: embedded.store() };
@@ -90,7 +90,8 @@ fn open_embedded(dir: &Path, options: Options) -> Result<Embedded, Failure> {
     embedded::open(dir, options).map_err(|error: OpenError| Failure::new(Exit::Data, error))
 }
 
-fn options(settings: &Settings) -> Options {
+/// What the settings say of embedded storage.
+pub(crate) fn embedded_options(settings: &Settings) -> Options {
     let given = settings.embedded;
     Options {
         cache_bytes: given.cache_bytes,

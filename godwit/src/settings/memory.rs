@@ -4,8 +4,10 @@ use std::fmt::{self, Display};
 
 use proto::limits::{CLIENT_FRAME_BYTES_MAX, SYNC_PAGE_BYTES_MAX, TOKEN_BYTES_MAX};
 
+use storage::embedded::PAGE_BYTES_MAX;
+
 use super::Settings;
-use crate::serve::QUERIES_WAITING_MAX;
+use crate::serve::{QUERIES_WAITING_MAX, embedded_options};
 
 const MIB: u64 = 1024 * 1024;
 /// The program, its threads, and what the allocator gives back only later.
@@ -17,21 +19,15 @@ const LINK_BYTES: u64 = 1_536;
 const MAILBOXES: u64 = 4;
 /// A query at work: rows that are read, a page of them, and its encoding.
 const QUERY_BYTES: u64 = 2 * MIB;
-/// A page of records that a reader of embedded storage gives, whatever is asked.
-const PAGE_BYTES: u64 = 4 * MIB;
 /// A page of sync, once as entries and once as it is sent.
 const PAGES: u64 = 2;
 /// Frames between a stream and its connection, each up to a page of sync.
 const FRAMES: u64 = 64;
-/// Memtables: of each of three keyspaces three that wait and one three times as large, while a merge takes long; and as
-/// many as the table has bytes that it writes.
-const MEMTABLES: u64 = 3 * (3 + 3) + 4;
-/// Turns of the writer by which memtables that are full may be larger: three of each keyspace.
-const TURNS: u64 = 3 * 3;
 
 const _: () = assert!(TOKEN_BYTES_MAX == 4 << 10, "as in the formula");
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX == 68 << 10, "as in the formula");
 const _: () = assert!(SYNC_PAGE_BYTES_MAX == 512 << 10, "as in the formula");
+const _: () = assert!(PAGE_BYTES_MAX == 4 << 20, "as in the formula");
 const _: () = assert!(QUERIES_WAITING_MAX == 256, "as in the formula");
 
 /// The caps of all parts.
@@ -109,9 +105,9 @@ fn queries(settings: &Settings) -> Cap {
 }
 
 fn logic(settings: &Settings) -> [Cap; 3] {
-    let (logic, partitions) = (&settings.logic, partitions(settings));
+    let (logic, partitions) = (&settings.logic, settings.partitions.both());
     let cache = times(2, count(logic.cache_bytes_max));
-    let batch = count(logic.batch_bytes_max).max(PAGE_BYTES);
+    let batch = count(logic.batch_bytes_max.max(PAGE_BYTES_MAX));
     let page = times(PAGES, count(SYNC_PAGE_BYTES_MAX));
     let frames = if settings.is_remote() { times(FRAMES, count(SYNC_PAGE_BYTES_MAX)) } else { 0 };
     [
@@ -134,11 +130,6 @@ fn logic(settings: &Settings) -> [Cap; 3] {
     ]
 }
 
-/// Of both logs.
-fn partitions(settings: &Settings) -> u64 {
-    u64::from(settings.partitions.messages) + u64::from(settings.partitions.timelines)
-}
-
 fn remote(settings: &Settings) -> Vec<Cap> {
     let kafka = storage::kafka::Options::new(settings.partitions).memory_bytes_max();
     let mut caps = vec![cap(
@@ -147,27 +138,21 @@ fn remote(settings: &Settings) -> Vec<Cap> {
         "2 × 64 MiB that are queued, 50 MiB and 1 MiB for each partition that are read",
     )];
     if settings.node.roles.logic {
-        let requests = times(partitions(settings), count(settings.logic.staged_bytes_max));
+        let requests = times(settings.partitions.both(), count(settings.logic.staged_bytes_max));
         caps.push(cap("cql", requests, "partitions × logic.staged_bytes_max"));
     }
     caps
 }
 
 fn embedded(settings: &Settings) -> Vec<Cap> {
-    let embedded = settings.embedded;
-    let mailbox = count(embedded.mailbox_bytes);
-    let tables = [embedded.cache_bytes, times(MEMTABLES, embedded.memtable_bytes), times(TURNS, mailbox)];
+    let embedded = embedded_options(settings);
     vec![
         cap(
             "tables",
-            tables.into_iter().fold(0, u64::saturating_add),
+            embedded.tables_bytes_max(),
             "embedded.cache_bytes + 22 × embedded.memtable_bytes + 9 × embedded.mailbox_bytes",
         ),
-        cap(
-            "log",
-            count(embedded.tail_bytes).saturating_add(times(2, mailbox)),
-            "embedded.tail_bytes + 2 × embedded.mailbox_bytes",
-        ),
+        cap("log", embedded.log_bytes_max(), "embedded.tail_bytes + 2 × embedded.mailbox_bytes"),
     ]
 }
 
@@ -206,8 +191,11 @@ mod tests {
     #[test]
     fn it_follows_the_settings() {
         let before = memory(&[]).bytes();
-        let after = memory(&[("logic.cache_bytes_max", "67108865"), ("conn.links_max", "1000001")]).bytes();
-        assert_eq!(after - before, 2 * 32 + LINK_BYTES);
+        let after = |setting| memory(&[setting]).bytes() - before;
+        assert_eq!(after(("logic.cache_bytes_max", "67108865")), 2 * 32);
+        assert_eq!(after(("conn.links_max", "1000001")), LINK_BYTES);
+        assert_eq!(after(("embedded.memtable_bytes", "16777217")), 22);
+        assert_eq!(after(("embedded.mailbox_bytes", "16777217")), 9 + 2);
         let text = memory(&[]).to_string();
         assert!(text.ends_with(&format!("{before}  in all\n")), "{text}");
     }

@@ -205,9 +205,7 @@ impl Shell {
                     let load = *self.load.borrow_and_update();
                     if load.draining != draining {
                         draining = load.draining;
-                        if !term.renew(load) {
-                            renew.reset_after(RENEW_AGAIN);
-                        }
+                        renew.reset_immediately();
                     }
                 }
                 () = term.reports.wait() => term.reported(&self.log)?,

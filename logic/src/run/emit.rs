@@ -22,6 +22,8 @@ use crate::metrics::RunMetrics;
 const OWN: Tag = Tag(u64::MAX, 1);
 /// Encoding space that is taken from the allocator at once.
 const CHUNK: usize = 64 * 1024;
+/// What is full is asked again after so long.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// An output on its way, and the record that caused it.
 #[derive(Debug)]
@@ -32,9 +34,6 @@ pub(crate) struct Pending {
     /// What it counts for while it waits.
     pub(crate) bytes: usize,
 }
-
-/// What is full is asked again after so long.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 enum Waiting {

@@ -32,6 +32,12 @@ const GROWN_MAX: u64 = 3;
 const TABLE_MEMTABLES: u64 = 4;
 /// Runs of tables that are not merged; at twenty, the engine slows down, at thirty it waits.
 const RUNS_MAX: usize = 20;
+const KEYSPACES: usize = 3;
+/// Memtables in memory at the most: of each keyspace those that wait and one that has grown, and as many as the table
+/// has bytes that is written.
+pub(super) const MEMTABLES_MAX: u64 = KEYSPACES as u64 * (SEALED_MAX as u64 + GROWN_MAX) + TABLE_MEMTABLES;
+/// Turns of the writer by which full memtables may be larger: as many of each keyspace as wait.
+pub(super) const TURNS_MAX: u64 = (KEYSPACES * SEALED_MAX) as u64;
 /// Open table files.
 const FILES_MAX: usize = 256;
 
@@ -137,7 +143,7 @@ impl Engine {
         })
     }
 
-    fn keyspaces(&self) -> [&Keyspace; 3] {
+    fn keyspaces(&self) -> [&Keyspace; KEYSPACES] {
         [&self.log, &self.rows, &self.state]
     }
 

@@ -18,8 +18,8 @@ use crate::log::{
     Tag, Topic,
 };
 
-/// Bytes after which a page of records ends early.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes after which a page of records ends early, whatever is asked.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub(super) struct EmbeddedLog {
     handle: Arc<Handle>,

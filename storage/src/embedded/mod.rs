@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 pub use self::dir::OpenError;
+pub use self::log::PAGE_BYTES_MAX;
 pub use self::options::{EXIT_FSYNC, Fatal, OnFatal, Options};
 
 use self::dir::Dir;

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::engine::{MEMTABLES_MAX, TURNS_MAX};
 use crate::log::Partitions;
 
 /// The exit code of a process whose fsync failed.
@@ -69,6 +70,25 @@ impl Options {
             reserve_bytes: 256 * MIB as u64,
             on_fatal: Arc::new(|_| std::process::exit(EXIT_FSYNC)),
         }
+    }
+
+    /// Bytes that the tables hold in memory at the most, whatever the disk does.
+    #[must_use]
+    pub fn tables_bytes_max(&self) -> u64 {
+        let memtables = MEMTABLES_MAX.saturating_mul(self.memtable_bytes);
+        self.cache_bytes.saturating_add(memtables).saturating_add(TURNS_MAX.saturating_mul(self.turn_bytes()))
+    }
+
+    /// Bytes that the log holds in memory at the most, pages that are being read aside: its tail, and what waits for
+    /// the writer and is being written.
+    #[must_use]
+    pub fn log_bytes_max(&self) -> u64 {
+        let tail = u64::try_from(self.tail_bytes).unwrap_or(u64::MAX);
+        tail.saturating_add(self.turn_bytes().saturating_mul(2))
+    }
+
+    fn turn_bytes(&self) -> u64 {
+        u64::try_from(self.mailbox_bytes).unwrap_or(u64::MAX)
     }
 }
 

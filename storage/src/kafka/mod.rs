@@ -57,8 +57,8 @@ impl Options {
     #[must_use]
     pub fn memory_bytes_max(&self) -> u64 {
         let queued = u64::try_from(self.queued_bytes_max).unwrap_or(u64::MAX).saturating_mul(2);
-        let partitions = u64::from(self.partitions.messages) + u64::from(self.partitions.timelines);
-        queued.saturating_add(partitions * u64::from(config::PREFETCH_KBYTES) * 1024 + ANSWER_BYTES)
+        let prefetched = self.partitions.both() * u64::from(config::PREFETCH_KBYTES) * 1024;
+        queued.saturating_add(prefetched + ANSWER_BYTES)
     }
 }
 

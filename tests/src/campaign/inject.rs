@@ -20,6 +20,8 @@ const SYNC_FAILED: i32 = 6;
 const STARTING_MS: u64 = 300;
 /// Between two interruptions of every call that waits.
 const BETWEEN_EINTR: Duration = Duration::from_millis(5);
+/// What a wait for a slow disk takes.
+const SLOW_SYNC: Duration = Duration::from_millis(150);
 /// How far a clock goes wrong at most, in seconds.
 const HOUR: i64 = 3_600;
 
@@ -93,7 +95,10 @@ impl Stage {
             Fault::WaitFails => self.wait_fails(conn, lasts),
             Fault::WriteFails => self.inject_for(conn, "writev,sendto", "error=ENOBUFS:when=1+50", lasts),
             Fault::SyncFails => self.sync_fails(conn),
-            Fault::SlowSync => self.inject_for(conn, "fsync,fdatasync", "delay_enter=150000", lasts),
+            Fault::SlowSync => {
+                let _syncs = Injection::slow_syncs(self.servers[conn].process().id(), SLOW_SYNC);
+                sleep(lasts);
+            }
             Fault::DiskFull => {
                 self.disk().is_full(true);
                 sleep(lasts);

@@ -7,7 +7,7 @@ use super::flood::{connections, sign_ins};
 use crate::net::{Cut, cut};
 use crate::process::signal;
 use crate::stage::{Stage, Storage};
-use crate::trace::{Injection, threads};
+use crate::trace::Injection;
 
 /// Packets are dropped for so long, and floods last so long.
 const LASTS: Duration = Duration::from_secs(10);
@@ -130,9 +130,7 @@ impl Trial {
 
 fn store_stands(stage: &mut Stage) {
     if matches!(stage.storage, Storage::Embedded) {
-        let threads = threads(stage.servers[0].process().id(), "");
-        let _injection =
-            Injection::begin(&threads, "fsync,fdatasync", &format!("delay_enter={}s", STANDS.as_secs()));
+        let _injection = Injection::slow_syncs(stage.servers[0].process().id(), STANDS);
         return sleep(STANDS);
     }
     let nodes = stage.pids("node");

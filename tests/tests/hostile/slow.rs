@@ -9,7 +9,7 @@ use proto::frame::prefix;
 use proto::limits::CLIENT_FRAME_BYTES_MAX;
 use proto::v1::{self, client_frame::Frame as C, send::Body, send::To, server_frame::Frame as S};
 use proto::{ConversationId, DeviceId, UserId};
-use tests::{Device, Injection, Load, Run, connect_narrow, frame_bytes, may_inject, threads, within};
+use tests::{Device, Injection, Load, Run, connect_narrow, frame_bytes, may_inject, within};
 
 use crate::{MIB, World};
 
@@ -97,9 +97,7 @@ fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_f
     let group = create(&mut crier, epoch, 5);
     let readers: Vec<Device> = (0..5).map(|i| reader(&world, i)).collect();
     (0..CRIES).for_each(|i| cry(&mut crier, &group, epoch, 2 + i, 16 * 1024));
-    let syncs = threads(world.server.process().id(), "");
-    let injection =
-        Injection::begin(&syncs, "fsync,fdatasync", &format!("delay_enter={}s", STANDS.as_secs()));
+    let injection = Injection::slow_syncs(world.server.process().id(), STANDS);
     let landed = |world: &World| world.metric("godwit_conn_appends_total{outcome=\"landed\"}");
     std::thread::sleep(STANDS / 2);
     let before = landed(&world);
