@@ -294,3 +294,6 @@ fn as_sent(views: &[View], conversations: &Conversations) -> Result<(), String> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,12 +67,13 @@ fn covered(hunt: &Hunt) -> String {
     let (seeds, sum) = (hunt.seeds, &hunt.sum);
     let faults: Vec<_> = hunt.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
     format!(
-        "{seeds} seeds, no violation: {} devices, {} acked, {} shown ({} under faults), {} rejected, {} records, {} faults ({})",
+        "{seeds} seeds, no violation: {} devices, {} acked, {} shown ({} under faults), {} rejected, {} heads told, {} records, {} faults ({})",
         sum.devices,
         sum.acked,
         sum.shown,
         sum.lively,
         sum.rejected,
+        sum.heads,
         sum.records,
         hunt.faults.values().sum::<u64>(),
         faults.join(", "),

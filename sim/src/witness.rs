@@ -14,6 +14,8 @@ pub struct Witness {
     shown: BTreeMap<(String, u64), v1::Entry>,
     /// By device: the highest seq shown to it, and the cursor that it was told last.
     devices: BTreeMap<String, (u64, u64)>,
+    /// Heads that devices were told, each compared with what the device had seen.
+    pub(crate) heads: usize,
 }
 
 impl Witness {
@@ -43,6 +45,7 @@ impl Witness {
             _ => return,
         };
         let (seen, cursor) = (*seen, std::mem::replace(cursor, told));
+        self.heads += 1;
         if head < seen {
             self.object(Oracle::Forward.says(format!("{device} has seen {seen}, and is told of {head}")));
         }
@@ -57,3 +60,6 @@ impl Witness {
         self.first.take().map_or(Ok(()), Err)
     }
 }
+
+#[cfg(test)]
+mod tests;

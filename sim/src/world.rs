@@ -36,6 +36,8 @@ pub struct Summary {
     pub lively: usize,
     /// Of all shown, rejections.
     pub rejected: usize,
+    /// Heads that devices were told.
+    pub heads: usize,
     /// Records in the messages log.
     pub records: usize,
     /// Records before the checkpoints when healing began.
@@ -50,6 +52,7 @@ impl std::ops::AddAssign for Summary {
         self.shown += other.shown;
         self.lively += other.lively;
         self.rejected += other.rejected;
+        self.heads += other.heads;
         self.records += other.records;
         self.checkpointed += other.checkpointed;
     }
@@ -191,6 +194,7 @@ impl World {
     fn count_into(&self, summary: &mut Summary) {
         let rejected = |e: &&v1::Entry| matches!(e.event, Some(v1::entry::Event::Rejected(_)));
         let views = || self.devices.iter().map(|device| &device.view);
+        summary.heads = self.shared.witness.borrow().heads;
         summary.acked = views().map(|view| view.acked.len()).sum();
         summary.shown = views().map(|view| view.shown.len()).sum();
         summary.rejected = views().flat_map(|view| &view.shown).filter(rejected).count();

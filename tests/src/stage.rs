@@ -7,6 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataPartition;
 
 use crate::backends::Backends;
 use crate::clock::Clock;
@@ -124,6 +127,22 @@ impl Stage {
         (0..self.servers.len()).filter(|i| self.servers[*i].ports().conn.is_some()).collect()
     }
 
+    /// Where devices connect to them.
+    pub(crate) fn conn_addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().filter_map(|server| server.ports().conn).collect()
+    }
+
+    /// Where logic processes push to conn processes.
+    pub(crate) fn stream_addresses(&self) -> Vec<SocketAddr> {
+        self.conns().into_iter().filter_map(|i| self.servers[i].ports().node).collect()
+    }
+
+    /// The one of them that has the most links.
+    pub(crate) fn busiest(&self) -> usize {
+        let links = |i: &usize| self.servers[*i].metric("godwit_conn_live_links").unwrap_or(0.0);
+        self.conns().into_iter().max_by(|a, b| links(a).total_cmp(&links(b))).expect("a conn role")
+    }
+
     /// Waits until everything that runs says that it is ready.
     pub(crate) fn heal(&mut self) {
         self.servers.iter_mut().for_each(Server::wait_ready);
@@ -141,6 +160,24 @@ impl Stage {
         let Storage::Cluster { up, .. } = &self.storage else { return };
         let output = Command::new("sh").args(["-c", up]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The broker that leads each partition of the log; empty where there is none.
+    pub(crate) fn leaders(&self) -> Vec<i32> {
+        let brokers: Vec<_> = self.addresses(|b| &b.log).iter().map(SocketAddr::to_string).collect();
+        if brokers.is_empty() {
+            return Vec::new();
+        }
+        let client: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", brokers.join(",")).create().unwrap();
+        let metadata = within(Duration::from_secs(60), "the brokers say who leads", || {
+            client.fetch_metadata(None, Duration::from_secs(5)).ok()
+        });
+        metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions().iter().map(MetadataPartition::leader))
+            .collect()
     }
 
     /// Where brokers or CQL nodes listen.

@@ -4,11 +4,18 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
+
+use crate::left_out::can;
 use crate::process::Process;
 use crate::wait::DEADLINE;
 
 /// An injection that goes on.
-pub struct Injection(Process);
+pub struct Injection {
+    strace: Process,
+    /// What strace says of the calls.
+    calls: NamedTempFile,
+}
 
 impl Injection {
     /// Calls of a set by these threads fail, or wait, as the rule says: `fdatasync`, `error=EIO:when=1`.
@@ -18,13 +25,29 @@ impl Injection {
     #[must_use]
     pub fn begin(threads: &[u32], calls: &str, what: &str) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-q", "-q", "-o", "/dev/null"]);
+        let file = NamedTempFile::new().unwrap();
+        command.args(["-q", "-q", "--string-limit=0", "-o"]).arg(file.path());
         for thread in threads {
             command.arg("-p").arg(thread.to_string());
         }
         command.arg(format!("--trace={calls}")).arg(format!("--inject={calls}:{what}"));
         command.stdin(Stdio::null()).stderr(Stdio::null());
-        Self(Process::new(command.spawn().expect("strace is needed")))
+        Self { strace: Process::new(command.spawn().expect("strace is needed")), calls: file }
+    }
+
+    /// Ends it: how many calls failed or waited by it.
+    pub(crate) fn end(mut self) -> usize {
+        self.let_go();
+        let calls = fs::read_to_string(self.calls.path()).unwrap();
+        calls.lines().filter(|call| call.contains("(INJECTED)") || call.contains("(DELAYED)")).count()
+    }
+
+    /// Killed, it might leave a thread of the process stopped.
+    fn let_go(&mut self) {
+        if self.strace.ended().is_none() {
+            self.strace.signal(libc::SIGINT);
+            let _ = self.strace.wait(DEADLINE.max(Duration::from_secs(10)));
+        }
     }
 
     /// Whatever the process waits for on the disk takes so long.
@@ -38,28 +61,19 @@ impl Injection {
 }
 
 impl Drop for Injection {
-    /// Lets the process go: killed, it might leave a thread of it stopped.
     fn drop(&mut self) {
-        if self.0.ended().is_none() {
-            self.0.signal(libc::SIGINT);
-            let _ = self.0.wait(DEADLINE.max(Duration::from_secs(10)));
-        }
+        self.let_go();
     }
 }
 
 /// Whether calls may be injected here; where not, it says what is left out.
 ///
 /// # Panics
-/// The program for it is missing where nothing may be left out.
+/// They may not, where nothing may be left out.
 #[must_use]
 pub fn may_inject(what: &str) -> bool {
-    let may =
-        Command::new("strace").args(["-q", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success());
-    assert!(may || std::env::var("CI").is_err(), "strace is missing: {what} cannot run");
-    if !may {
-        println!("left out: {what}, because there is no strace, or it may not trace");
-    }
-    may
+    let status = Command::new("strace").args(["-q", "-o", "/dev/null", "true"]).status();
+    can(what, status.is_ok_and(|s| s.success()), "there is no strace, or it may not trace")
 }
 
 /// The threads of a process whose names begin so.

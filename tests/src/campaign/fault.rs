@@ -28,6 +28,10 @@ pub(super) enum Fault {
     DropOut,
     /// Both are.
     DropBoth,
+    /// What logic processes push to conn processes is dropped, what those answer arrives.
+    StreamsIn,
+    /// And the other way round.
+    StreamsOut,
     /// Every connection to it is reset.
     Reset,
     /// A process has descriptors for half of its links, which all come again.
@@ -80,7 +84,10 @@ impl Fault {
         let more: &[Self] = match storage {
             Storage::Embedded => &[F::SyncFails, F::SlowSync, F::DiskFull],
             Storage::Cluster { .. } => {
-                &[F::BrokerKill, F::BrokerStop, F::NodeKill, F::NodeStop, F::BrokerCut, F::NodeCut]
+                use Fault::{
+                    BrokerCut, BrokerKill, BrokerStop, NodeCut, NodeKill, NodeStop, StreamsIn, StreamsOut,
+                };
+                &[BrokerKill, BrokerStop, NodeKill, NodeStop, BrokerCut, NodeCut, StreamsIn, StreamsOut]
             }
         };
         let steps = Step::all(storage).iter().flat_map(|step| [F::KillAt(*step), F::StopAt(*step)]);
@@ -91,8 +98,12 @@ impl Fault {
     pub(super) fn lasts_ms(self) -> Range<u64> {
         match self {
             Self::Kill | Self::KillTwice | Self::KillAt(_) | Self::Drain | Self::SyncFails => 0..1_000,
-            Self::Stop | Self::StopAt(_) | Self::BrokerStop | Self::NodeStop => 100..10_000,
+            Self::Stop | Self::StopAt(_) | Self::NodeStop => 100..10_000,
+            // After nine seconds others lead.
+            Self::BrokerStop => 100..16_000,
             Self::BrokerKill | Self::NodeKill | Self::BrokerCut | Self::NodeCut => 1_000..10_000,
+            Self::StreamsIn | Self::StreamsOut => 500..10_000,
+            Self::DiskFull => 1_000..4_000,
             Self::ClockShift => 2_000..8_000,
             Self::Descriptors => 5_000..15_000,
             _ => 200..3_000,

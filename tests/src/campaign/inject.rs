@@ -1,5 +1,6 @@
 //! How each fault is done, for its time, and undone.
 
+use std::fmt::{self, Display};
 use std::fs;
 use std::process::Command;
 use std::thread::sleep;
@@ -13,6 +14,7 @@ use crate::net::{Cut, cut};
 use crate::process::signal;
 use crate::stage::{Stage, ended};
 use crate::trace::{Injection, threads};
+use crate::wait::asked_for;
 
 /// What `godwit serve` ends with where an fsync failed.
 const SYNC_FAILED: i32 = 6;
@@ -25,25 +27,47 @@ const SLOW_SYNC: Duration = Duration::from_millis(150);
 /// How far a clock goes wrong at most, in seconds.
 const HOUR: i64 = 3_600;
 
+/// Resets for so long end every link.
+const RESETS: Duration = Duration::from_millis(500);
+
+/// What came of one fault.
+#[derive(Debug)]
+pub(super) struct Happened {
+    /// Who suffered it.
+    whom: String,
+    lasts: Duration,
+    /// Whether it was felt: a step was reached, a call failed, a packet was dropped, a link was turned away.
+    pub(super) is_felt: bool,
+    /// Partitions of the log that have another leader by it.
+    pub(super) leaders_moved: usize,
+}
+
+impl Display for Happened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { whom, lasts, is_felt, leaders_moved } = self;
+        write!(f, "{whom}, {} ms", lasts.as_millis())?;
+        if *leaders_moved > 0 {
+            write!(f, ", {leaders_moved} leaders moved")?;
+        }
+        if *is_felt { Ok(()) } else { f.write_str(", NOT FELT") }
+    }
+}
+
 impl Stage {
-    /// Lets a fault happen for its time. What happened, in words.
-    pub(super) fn suffer(&mut self, fault: Fault, lasts: Duration, rng: &mut SmallRng) -> String {
-        let any = rng.random_range(0..self.servers.len());
-        let conns = self.conns();
-        let conn = conns[rng.random_range(0..conns.len())];
-        match fault {
+    /// Lets a fault happen for its time.
+    pub(super) fn suffer(&mut self, fault: Fault, lasts: Duration, rng: &mut SmallRng) -> Happened {
+        let (whom, is_felt) = match fault {
             Fault::KillAt(step) => {
                 let whom = self.passes(step, rng);
-                format!("server {whom}, {}", self.kill_at(whom, step, rng))
+                (whom, self.kill_at(whom, step, rng))
             }
             Fault::StopAt(step) => {
                 let whom = self.passes(step, rng);
-                let reached = self.stop_at(whom, step, lasts, rng);
-                format!("server {whom}, {reached}, {} ms", lasts.as_millis())
+                (whom, self.stop_at(whom, step, lasts, rng))
             }
             Fault::Kill | Fault::KillTwice | Fault::Stop | Fault::Drain | Fault::ClockShift => {
-                self.suffer_process(fault, any, lasts, rng);
-                format!("server {any}, {} ms", lasts.as_millis())
+                let whom = rng.random_range(0..self.servers.len());
+                (whom, self.suffer_process(fault, whom, lasts, rng))
             }
             Fault::BrokerKill
             | Fault::BrokerStop
@@ -52,17 +76,18 @@ impl Stage {
             | Fault::NodeStop
             | Fault::NodeCut => {
                 let which = rng.random_range(0..3_usize);
-                self.suffer_back_end(fault, which, lasts);
-                format!("back end {}, {} ms", which + 1, lasts.as_millis())
+                let (is_felt, leaders_moved) = self.suffer_back_end(fault, which, lasts);
+                return Happened { whom: format!("back end {}", which + 1), lasts, is_felt, leaders_moved };
             }
             _ => {
-                self.suffer_links(fault, conn, lasts);
-                format!("server {conn}, {} ms", lasts.as_millis())
+                let whom = self.busiest();
+                (whom, self.suffer_links(fault, whom, lasts, rng))
             }
-        }
+        };
+        Happened { whom: format!("server {whom}"), lasts, is_felt, leaders_moved: 0 }
     }
 
-    fn suffer_process(&mut self, fault: Fault, whom: usize, lasts: Duration, rng: &mut SmallRng) {
+    fn suffer_process(&mut self, fault: Fault, whom: usize, lasts: Duration, rng: &mut SmallRng) -> bool {
         match fault {
             Fault::KillTwice => {
                 self.kill_starting(whom, Duration::from_millis(rng.random_range(0..STARTING_MS)));
@@ -80,43 +105,62 @@ impl Stage {
             }
             _ => self.kill(whom, lasts),
         }
+        true
     }
 
-    fn suffer_links(&mut self, fault: Fault, conn: usize, lasts: Duration) {
+    fn suffer_links(&mut self, fault: Fault, conn: usize, lasts: Duration, rng: &mut SmallRng) -> bool {
+        // What an error is for the system's part.
+        let short_of = [["ENFILE", "ENOBUFS"], ["ENOMEM", "ENOMEM"]][rng.random_range(0..2)];
+        let devices = [self.servers[conn].address()];
         match fault {
-            Fault::DropIn => cut(self.servers[conn].address(), Cut::In, lasts),
-            Fault::DropOut => cut(self.servers[conn].address(), Cut::Out, lasts),
-            Fault::DropBoth => cut(self.servers[conn].address(), Cut::Both, lasts),
+            Fault::DropIn => cut(&devices, Cut::In, lasts) > 0,
+            Fault::DropOut => cut(&devices, Cut::Out, lasts) > 0,
+            Fault::DropBoth => cut(&devices, Cut::Both, lasts) > 0,
+            Fault::StreamsIn => cut(&self.stream_addresses(), Cut::In, lasts) > 0,
+            Fault::StreamsOut => cut(&self.stream_addresses(), Cut::Out, lasts) > 0,
             Fault::Descriptors => self.descriptors(conn, lasts),
             Fault::AcceptFails => {
-                let _accepts = self.inject(conn, "accept4", "error=ENFILE");
-                cut(self.servers[conn].address(), Cut::Reset, lasts);
+                let accepts = self.inject(conn, "accept4", &format!("error={}", short_of[0]));
+                self.all_come_again();
+                sleep(lasts);
+                accepts.end() > 0
             }
             Fault::WaitFails => self.wait_fails(conn, lasts),
-            Fault::WriteFails => self.inject_for(conn, "writev,sendto", "error=ENOBUFS:when=1+50", lasts),
+            Fault::WriteFails => {
+                let writes = self.inject(conn, "writev,sendto", &format!("error={}:when=1+50", short_of[1]));
+                sleep(lasts);
+                writes.end() > 0
+            }
             Fault::SyncFails => self.sync_fails(conn),
             Fault::SlowSync => {
-                let _syncs = Injection::slow_syncs(self.servers[conn].process().id(), SLOW_SYNC);
+                let syncs = Injection::slow_syncs(self.servers[conn].process().id(), SLOW_SYNC);
                 sleep(lasts);
+                syncs.end() > 0
             }
             Fault::DiskFull => {
                 self.disk().is_full(true);
+                let is_ready = || self.servers[conn].get("/readyz").is_some_and(|(status, _)| status == 200);
+                let is_said = asked_for(lasts, || (!is_ready()).then_some(())).is_some();
                 sleep(lasts);
                 self.disk().is_full(false);
+                is_said
             }
-            _ => cut(self.servers[conn].address(), Cut::Reset, lasts),
+            _ => cut(&devices, Cut::Reset, lasts) > 0,
         }
     }
 
-    fn suffer_back_end(&self, fault: Fault, which: usize, lasts: Duration) {
-        match fault {
+    /// Whether it was felt, and how many partitions of the log have another leader by it.
+    fn suffer_back_end(&self, fault: Fault, which: usize, lasts: Duration) -> (bool, usize) {
+        let leaders = self.leaders();
+        let is_felt = match fault {
             Fault::BrokerKill => self.kill_back_end("broker", which, lasts),
             Fault::BrokerStop => self.stop_back_end("broker", which, lasts),
-            Fault::BrokerCut => cut(self.addresses(|b| &b.log)[which], Cut::Both, lasts),
+            Fault::BrokerCut => cut(&self.addresses(|b| &b.log)[which..=which], Cut::Both, lasts) > 0,
             Fault::NodeKill => self.kill_back_end("node", which, lasts),
             Fault::NodeStop => self.stop_back_end("node", which, lasts),
-            _ => cut(self.addresses(|b| &b.store)[which], Cut::Both, lasts),
-        }
+            _ => cut(&self.addresses(|b| &b.store)[which..=which], Cut::Both, lasts) > 0,
+        };
+        (is_felt, self.leaders().iter().zip(&leaders).filter(|(after, before)| after != before).count())
     }
 
     fn kill(&mut self, whom: usize, lasts: Duration) {
@@ -127,12 +171,18 @@ impl Stage {
 
     /// Every call that waits ends with EINTR when a process goes on that stood still. Injected, the error would be
     /// another one (ENOSYS) for whoever waits while the injection ends.
-    fn wait_fails(&mut self, whom: usize, lasts: Duration) {
+    fn wait_fails(&mut self, whom: usize, lasts: Duration) -> bool {
         let end = Instant::now() + lasts;
         while Instant::now() < end {
             self.stop(whom, Duration::from_millis(1));
             sleep(BETWEEN_EINTR);
         }
+        true
+    }
+
+    /// Ends every link of every process.
+    fn all_come_again(&self) {
+        cut(&self.conn_addresses(), Cut::Reset, RESETS);
     }
 
     pub(super) fn stop(&mut self, whom: usize, lasts: Duration) {
@@ -148,8 +198,8 @@ impl Stage {
         self.servers[whom].kill();
     }
 
-    /// Starts a server again with descriptors for half of its links, which all come again.
-    fn descriptors(&mut self, whom: usize, lasts: Duration) {
+    /// Starts a server again with descriptors for half of its links, and has all links come again.
+    fn descriptors(&mut self, whom: usize, lasts: Duration) -> bool {
         let had = descriptors(self.servers[whom].process().id());
         self.servers[whom].kill();
         self.servers[whom].restart();
@@ -158,38 +208,41 @@ impl Stage {
         let before = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
         let before = before.lines().find(|line| line.starts_with("Max open files")).unwrap();
         limit(pid, &(has + had.saturating_sub(has) / 2).to_string());
-        sleep(lasts);
+        let others: Vec<_> =
+            self.conn_addresses().into_iter().filter(|to| *to != self.servers[whom].address()).collect();
+        // For as long: devices have nowhere else to go.
+        cut(&others, Cut::Reset, lasts);
+        let turned_away = self.servers[whom].metric("godwit_conn_accepts_total{outcome=\"no_descriptors\"}");
         limit(pid, before.split_whitespace().nth(3).unwrap());
+        turned_away > Some(0.0)
     }
 
-    fn sync_fails(&mut self, whom: usize) {
+    fn sync_fails(&mut self, whom: usize) -> bool {
         let injection = self.inject(whom, "fsync,fdatasync", "error=EIO");
         let code = ended(&mut self.servers[whom]);
         drop(injection);
         assert_eq!(code, SYNC_FAILED, "a failed fsync ends the process");
         self.servers[whom].restart();
+        true
     }
 
     fn inject(&mut self, whom: usize, calls: &str, what: &str) -> Injection {
         Injection::begin(&threads(self.servers[whom].process().id(), ""), calls, what)
     }
 
-    fn inject_for(&mut self, whom: usize, calls: &str, what: &str, lasts: Duration) {
-        let _injection = self.inject(whom, calls, what);
-        sleep(lasts);
-    }
-
-    fn kill_back_end(&self, kind: &str, which: usize, lasts: Duration) {
+    fn kill_back_end(&self, kind: &str, which: usize, lasts: Duration) -> bool {
         signal(self.pids(kind)[which], libc::SIGKILL);
         sleep(lasts);
         self.backends_up();
+        true
     }
 
-    fn stop_back_end(&self, kind: &str, which: usize, lasts: Duration) {
+    fn stop_back_end(&self, kind: &str, which: usize, lasts: Duration) -> bool {
         let pid = self.pids(kind)[which];
         signal(pid, libc::SIGSTOP);
         sleep(lasts);
         signal(pid, libc::SIGCONT);
+        true
     }
 }
 

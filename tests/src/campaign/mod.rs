@@ -78,7 +78,7 @@ impl Campaign {
                 "{number}: {fault:?}, {happened}; well again after {:.1} s",
                 healing.elapsed().as_secs_f64()
             );
-            report.happened(fault, healing.elapsed());
+            report.happened(fault, &happened, healing.elapsed());
         }
         let resuming = Instant::now();
         let all = asked_for(RESUMED, || stage.has_links(self.links).then(|| resuming.elapsed()));

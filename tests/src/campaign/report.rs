@@ -8,17 +8,27 @@ use serde_json::Value;
 
 use super::Campaign;
 use super::fault::Fault;
+use super::inject::Happened;
 
 /// Counts, times and the verdict.
 #[derive(Debug)]
 pub struct Report {
     campaign: Campaign,
-    /// By kind: how many, and the longest time until all was well again.
-    faults: BTreeMap<Fault, (u32, Duration)>,
+    faults: BTreeMap<Fault, Faults>,
+    leaders_moved: usize,
     verdict: Value,
     /// From the end of the last fault until every device was there; none where the load ended before.
     resumed: Option<Duration>,
     harness: Value,
+}
+
+/// Those of one kind.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    count: u32,
+    felt: u32,
+    /// The longest time until everything said that it was ready again.
+    longest: Duration,
 }
 
 impl Report {
@@ -26,16 +36,19 @@ impl Report {
         Self {
             campaign: campaign.clone(),
             faults: BTreeMap::new(),
+            leaders_moved: 0,
             verdict: Value::Null,
             resumed: None,
             harness: Value::Null,
         }
     }
 
-    pub(super) fn happened(&mut self, fault: Fault, healed: Duration) {
-        let (count, longest) = self.faults.entry(fault).or_default();
-        *count += 1;
-        *longest = healed.max(*longest);
+    pub(super) fn happened(&mut self, fault: Fault, how: &Happened, healed: Duration) {
+        let faults = self.faults.entry(fault).or_default();
+        faults.count += 1;
+        faults.felt += u32::from(how.is_felt);
+        faults.longest = healed.max(faults.longest);
+        self.leaders_moved += how.leaders_moved;
     }
 
     /// So long after the last fault every device was there again, if it was seen.
@@ -48,11 +61,20 @@ impl Report {
         (self.harness, self.verdict) = (harness, verdict);
     }
 
-    /// Whether every promise was kept, and enough was acknowledged to say so.
+    /// Whether every promise was kept, everything sent was acknowledged and arrived, every device came back, and nearly
+    /// every fault was felt.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let acked = self.verdict["acked"].as_u64().unwrap_or(0);
-        self.verdict["exit"] == 0 && acked >= u64::from(self.campaign.messages) * 99 / 100
+        let (sent, acked) = (self.count("sent"), self.count("acked"));
+        let felt: u32 = self.faults.values().map(|faults| faults.felt).sum();
+        let is_whole =
+            acked == sent && sent >= u64::from(self.campaign.messages) && self.harness["drained"] == true;
+        let are_felt = felt * 10 >= self.campaign.faults * 9;
+        self.verdict["exit"] == 0 && is_whole && self.resumed.is_some() && are_felt
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.verdict[name].as_u64().unwrap_or(0)
     }
 }
 
@@ -61,17 +83,26 @@ impl Display for Report {
         let Campaign { storage, messages, faults, seed, links, rate, .. } = &self.campaign;
         writeln!(f, "# Campaign on {}, seed {seed}\n", storage.name())?;
         writeln!(f, "{messages} messages of {links} devices at {rate}/s, {faults} faults.\n")?;
-        let count = |name: &str| self.verdict[name].as_u64().unwrap_or(0);
-        writeln!(f, "{} sent, {} acknowledged.", count("sent"), count("acked"))?;
+        writeln!(f, "{} sent, {} acknowledged.", self.count("sent"), self.count("acked"))?;
         writeln!(f, "Violations: {}\n", self.verdict["violations"])?;
         let seconds = |us: &Value| us.as_f64().unwrap_or(f64::NAN) / 1e6;
         let time = |name: &str| seconds(&self.harness["end_to_end_us"][name]);
         writeln!(f, "{} links were lost and made again.", self.harness["reconnects"])?;
-        if let Some(resumed) = self.resumed {
+        match self.resumed {
+            Some(after) => {
+                writeln!(
+                    f,
+                    "After the last fault every device was there within {:.1} s.",
+                    after.as_secs_f64()
+                )?;
+            }
+            None => writeln!(f, "After the last fault not every device was seen again.")?,
+        }
+        if self.leaders_moved > 0 {
             writeln!(
                 f,
-                "After the last fault every device was there within {:.1} s.",
-                resumed.as_secs_f64()
+                "{} times a partition of the log had another leader by a fault.",
+                self.leaders_moved
             )?;
         }
         writeln!(
@@ -81,9 +112,9 @@ impl Display for Report {
         )?;
         writeln!(f, "From intended send to arrival, all faults included:")?;
         writeln!(f, "p50 {:.2} s, p99 {:.2} s, at most {:.2} s.\n", time("p50"), time("p99"), time("max"))?;
-        writeln!(f, "| fault | count | longest until ready again |\n|---|---|---|")?;
-        for (fault, (count, longest)) in &self.faults {
-            writeln!(f, "| {fault:?} | {count} | {:.1} s |", longest.as_secs_f64())?;
+        writeln!(f, "| fault | count | felt | longest until ready again |\n|---|---|---|---|")?;
+        for (fault, Faults { count, felt, longest }) in &self.faults {
+            writeln!(f, "| {fault:?} | {count} | {felt} | {:.1} s |", longest.as_secs_f64())?;
         }
         writeln!(f, "\n{}", if self.is_clean() { "Clean." } else { "NOT CLEAN." })
     }

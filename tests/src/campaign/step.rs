@@ -68,40 +68,36 @@ impl Step {
 impl Stage {
     /// A server that passes this step.
     pub(super) fn passes(&self, step: Step, rng: &mut SmallRng) -> usize {
+        if matches!(step, Step::Reading | Step::Answering) {
+            return self.busiest();
+        }
         let conns = self.conns();
         let is_candidate = |i: &usize| match step {
-            Step::Reading | Step::Answering => conns.contains(i),
             Step::Storing => self.servers.len() == 1 || !conns.contains(i),
-            Step::Syncing | Step::Sending | Step::Reported => true,
+            _ => true,
         };
         let candidates: Vec<usize> = (0..self.servers.len()).filter(is_candidate).collect();
         candidates[rng.random_range(0..candidates.len())]
     }
 
-    /// Kills a server at a step, or without it where it does not come there. What happened, in words.
-    pub(super) fn kill_at(&mut self, whom: usize, step: Step, rng: &mut SmallRng) -> &'static str {
+    /// Kills a server at a step, or without it where it does not come there; whether it did.
+    pub(super) fn kill_at(&mut self, whom: usize, step: Step, rng: &mut SmallRng) -> bool {
         let injection = self.signal_at(whom, step, "KILL", rng);
         let killed = asked_for(REACHED, || self.servers[whom].process().ended());
         drop(injection);
         self.servers[whom].kill();
         self.servers[whom].restart();
-        if killed.is_some() { "reached" } else { "not reached" }
+        killed.is_some()
     }
 
-    /// Has a server stand still at a step, or anywhere where it does not come there.
-    pub(super) fn stop_at(
-        &mut self,
-        whom: usize,
-        step: Step,
-        lasts: Duration,
-        rng: &mut SmallRng,
-    ) -> &'static str {
+    /// Has a server stand still at a step, or anywhere where it does not come there; whether it did.
+    pub(super) fn stop_at(&mut self, whom: usize, step: Step, lasts: Duration, rng: &mut SmallRng) -> bool {
         let injection = self.signal_at(whom, step, "STOP", rng);
         let pid = self.servers[whom].process().id();
         let stopped = asked_for(REACHED, || is_stopped(pid).then_some(()));
         drop(injection);
         self.stop(whom, lasts);
-        if stopped.is_some() { "reached" } else { "not reached" }
+        stopped.is_some()
     }
 
     fn signal_at(&mut self, whom: usize, step: Step, signal: &str, rng: &mut SmallRng) -> Injection {

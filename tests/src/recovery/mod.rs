@@ -20,8 +20,6 @@ use trial::Trial;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Before the first trial: caches fill, virtual machines compile.
 const WARM_UP: Duration = Duration::from_secs(30);
-/// Before each trial: what is compared with.
-const PEACE: Duration = Duration::from_secs(20);
 /// And until what was to stay away is there again.
 const BACK_AGAIN: Duration = Duration::from_secs(10);
 /// All devices are there again within.
@@ -51,7 +49,7 @@ impl Recovery {
     pub fn run(&self) -> Report {
         let mut stage = Stage::start(&self.storage, &self.dir);
         let trials = Trial::all(&self.storage);
-        let takes = |trial: &Trial| PEACE + trial.takes() + trial.is_watched() + BACK_AGAIN;
+        let takes = |trial: &Trial| trial.is_after_peace() + trial.takes() + trial.is_watched() + BACK_AGAIN;
         let duration = WARM_UP + trials.iter().map(takes).sum::<Duration>();
         let load = Load { links: self.links, rate: self.rate, duration };
         let every = format!("{}s", INTERVAL.as_secs());
@@ -65,7 +63,7 @@ impl Recovery {
     }
 
     fn felt(&self, stage: &mut Stage, trial: Trial) -> Felt {
-        std::thread::sleep(PEACE);
+        std::thread::sleep(trial.is_after_peace());
         pids(stage).into_iter().for_each(forget_peak);
         let began = now();
         let what = trial.happens(stage, self.flood);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::trial::Trial;
-use super::{INTERVAL, PEACE, Recovery};
+use super::{INTERVAL, Recovery};
 
 /// The 99th percentile is back this long after a fault.
 const BACK: Duration = Duration::from_secs(30);
@@ -98,7 +98,7 @@ impl Row {
             stretches.iter().filter(move |at| at.from >= from && at.from + INTERVAL <= to)
         };
         let worst = |of: &mut dyn Iterator<Item = &Stretch>| of.map(|at| at.p99_ms).fold(0.0, f64::max);
-        let before_ms = worst(&mut within(felt.began - PEACE, felt.began));
+        let before_ms = worst(&mut within(felt.began - felt.trial.is_after_peace(), felt.began));
         let touched = |at: &&Stretch| at.from + INTERVAL > felt.began && at.from < felt.over;
         let during_ms = worst(&mut stretches.iter().filter(touched));
         let later = || stretches.iter().filter(|at| at.from + INTERVAL > felt.began && at.from < felt.left);
@@ -165,10 +165,9 @@ impl Display for Report {
         writeln!(
             f,
             "\nLatencies are from intended send to arrival, in stretches of {} s: before, the worst 99th percentile of the \
-             {} s before the trial; during, the worst of a stretch that touches it; back after, the time from its end to the \
+             peace before the trial (20 s, and 60 s before a flood, which lasts as long); during, the worst of a stretch that touches it; back after, the time from its end to the \
              end of the last stretch above {BACK_RATIO} times that before and {WELL_MS} ms; longest, of any message from its beginning on; memory, of the server that came nearest to what the formula of its settings allows (`godwit config memory`), and that.",
             INTERVAL.as_secs(),
-            PEACE.as_secs(),
         )?;
         writeln!(
             f,

@@ -11,7 +11,7 @@ use crate::trace::Injection;
 
 /// Packets are dropped for so long, and floods last so long.
 const LASTS: Duration = Duration::from_secs(10);
-const FLOODS: Duration = Duration::from_secs(20);
+const FLOODS: Duration = Duration::from_secs(60);
 /// The store does not answer for so long.
 const STANDS: Duration = Duration::from_secs(120);
 /// Resets for so long end every link.
@@ -67,13 +67,11 @@ impl Trial {
                 "one of two logic processes killed, and not started again".into()
             }
             Self::Storm => {
-                for conn in stage.conns() {
-                    cut(stage.servers[conn].address(), Cut::Reset, RESETS);
-                }
+                cut(&stage.conn_addresses(), Cut::Reset, RESETS);
                 "every connection of every process reset".into()
             }
             Self::OneWay => {
-                cut(stage.servers[stage.conns()[0]].address(), Cut::In, LASTS);
+                cut(&stage.conn_addresses()[..1], Cut::In, LASTS);
                 format!("nothing came in at one process for {} s", LASTS.as_secs())
             }
             Self::Rolling => {
@@ -88,14 +86,12 @@ impl Trial {
                 format!("nothing stored was answered for {} s", STANDS.as_secs())
             }
             Self::Connections => {
-                let to = stage.servers[stage.conns()[0]].address();
-                let count = connections(to, flood_per_s, FLOODS);
-                format!("{} connections a second", count / FLOODS.as_secs())
+                let count = connections(stage.conn_addresses()[0], flood_per_s, FLOODS);
+                format!("{} connections a second", came(count, flood_per_s))
             }
             Self::SignIns => {
-                let to = stage.servers[stage.conns()[0]].address();
-                let count = sign_ins(to, &stage.data(), flood_per_s, FLOODS);
-                format!("{} forged sign-ins a second", count / FLOODS.as_secs())
+                let count = sign_ins(stage.conn_addresses()[0], &stage.data(), flood_per_s, FLOODS);
+                format!("{} forged sign-ins a second", came(count, flood_per_s))
             }
         }
     }
@@ -117,6 +113,12 @@ impl Trial {
         }
     }
 
+    /// For how long there is peace before: what it is compared with. As long as a flood, so that both see as much of
+    /// what happens without one.
+    pub(super) fn is_after_peace(self) -> Duration {
+        if self.is_flood() { FLOODS } else { Duration::from_secs(20) }
+    }
+
     /// For how long it is looked at afterwards: as long as it may be felt, and it has to stay well.
     pub(super) fn is_watched(self) -> Duration {
         Duration::from_secs(if self == Self::StoreStands { 140 } else { 50 })
@@ -126,6 +128,13 @@ impl Trial {
     pub(super) fn is_flood(self) -> bool {
         matches!(self, Self::Connections | Self::SignIns)
     }
+}
+
+/// So many a second of a flood, which is to be nearly as many as it should be.
+fn came(count: u64, per_s: u32) -> u64 {
+    let came = count / FLOODS.as_secs();
+    assert!(came * 10 >= u64::from(per_s) * 9, "of a flood of {per_s} a second {came} came");
+    came
 }
 
 fn store_stands(stage: &mut Stage) {
