@@ -444,6 +444,23 @@ fn a_drain_tells_acknowledges_ends_and_comes_to_an_end() {
 }
 
 #[test]
+fn a_drain_ends_in_time_whatever_the_log_does() {
+    let world = World::start(Config { drain_within_ms: 200, drain_timeout_ms: 1_000, ..config() });
+    let mut ann = world.device();
+    let epoch = ann.sign_in(&token("ann", "d1")).epoch;
+    world.log.set(Topic::Messages, Mode::Hold);
+    ann.send(2, text("bob", epoch, 1));
+    until("the send is with the log", || world.log.sends().len() == 1);
+    let begun = Instant::now();
+    world.runtime.block_on(world.node.drain());
+    assert!(begun.elapsed() >= Duration::from_millis(1_000), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    assert!(matches!(ann.expect(), S::GoAway(_)));
+    // Nothing was said of the send: the device sends it again elsewhere.
+    ann.expect_kick(Close::GoingAway);
+}
+
+#[test]
 fn a_roster_comes_in_parts_and_is_complete() {
     let world = World::start(config());
     let partition = partition_of("u");

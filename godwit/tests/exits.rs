@@ -91,24 +91,23 @@ fn wrong_settings_are_2_and_reported_together() {
 #[test]
 fn a_key_that_protects_nothing_is_2() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("keys.json"), r#"{"keys":[{"kty":"oct","alg":"HS256","k":"c2hvcnQ"}]}"#)
-        .unwrap();
-    let ended = godwit(
-        dir.path(),
-        &serve(&[
-            "--set",
-            "auth.jwks_file=keys.json",
-            "--set",
-            "auth.issuer=i",
-            "--set",
-            "auth.audience=a",
-            "--set",
-            "auth.algorithm=HS256",
-        ]),
-    );
-    assert_eq!(ended.code, Some(2), "{}", ended.err);
-    assert!(ended.err.contains("a secret of 5 bytes; at least 32 are needed"), "{}", ended.err);
-    assert!(!ended.err.contains("c2hvcnQ"));
+    let mut arguments = vec!["--set", "auth.jwks_file=keys.json", "--set", "auth.algorithm=HS256"];
+    arguments.extend(["--set", "auth.issuer=i", "--set", "auth.audience=a"]);
+    let keys = [
+        ("c2hvcnQ", "a secret of 5 bytes; at least 32 are needed"),
+        // "please-change-me-before-production!!"
+        ("cGxlYXNlLWNoYW5nZS1tZS1iZWZvcmUtcHJvZHVjdGlvbiEh", "is a placeholder, not a secret"),
+        // 32 times the letter a.
+        ("YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE", "only 1 different bytes"),
+    ];
+    for (key, reason) in keys {
+        let set = format!(r#"{{"keys":[{{"kty":"oct","alg":"HS256","k":"{key}"}}]}}"#);
+        std::fs::write(dir.path().join("keys.json"), set).unwrap();
+        let ended = godwit(dir.path(), &serve(&arguments));
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        assert!(ended.err.contains(reason), "{}", ended.err);
+        assert!(!ended.err.contains(key));
+    }
 }
 
 #[test]

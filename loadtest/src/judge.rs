@@ -34,6 +34,8 @@ pub(crate) struct Judge {
     acked: Dense,
     /// What was known when the device last asked for a head.
     asked: u64,
+    /// Up to where it has acknowledged its timeline, as it was told last.
+    cursor: u64,
     /// Up to where the second reading of the timeline has come; none in the first.
     reread: Option<u64>,
     violations: Violations,
@@ -77,6 +79,7 @@ impl Judge {
             sent: 0,
             acked: Dense::default(),
             asked: 0,
+            cursor: 0,
             reread: None,
             violations: Violations::default(),
         }
@@ -97,7 +100,11 @@ impl Judge {
 
     fn frame(&mut self, frame: &v1::ServerFrame, fresh: impl FnMut(Fresh)) {
         match &frame.frame {
-            Some(Frame::SignInResult(result)) => self.head(result.head),
+            Some(Frame::SignInResult(result)) => {
+                self.head(result.head);
+                self.violations.cursor_back += u64::from(result.cursor < self.cursor);
+                self.cursor = result.cursor;
+            }
             Some(Frame::Push(push)) => self.entries(&push.entries, fresh),
             Some(Frame::SyncPage(page)) => {
                 self.entries(&page.entries, fresh);

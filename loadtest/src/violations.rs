@@ -17,6 +17,8 @@ pub(crate) struct Violations {
     pub(crate) rewritten: u64,
     /// A head that went back.
     pub(crate) head_back: u64,
+    /// A cursor that went back.
+    pub(crate) cursor_back: u64,
     /// A body that is not what was sent, or an entry that nobody asked for.
     pub(crate) alien: u64,
     /// Sends that were turned down, for which there is no reason.
@@ -32,6 +34,7 @@ impl Violations {
         self.seq_holes += other.seq_holes;
         self.rewritten += other.rewritten;
         self.head_back += other.head_back;
+        self.cursor_back += other.cursor_back;
         self.alien += other.alien;
         self.refused += other.refused;
     }
@@ -39,13 +42,14 @@ impl Violations {
     /// As one line.
     pub(crate) fn text(&self) -> String {
         format!(
-            "{} lost, {} repeated, {} out of order, {} seq holes, {} rewritten, {} heads back, {} alien, {} refused",
+            "{} lost, {} repeated, {} out of order, {} seq holes, {} rewritten, {} heads back, {} cursors back, {} alien, {} refused",
             self.lost,
             self.repeated,
             self.out_of_order,
             self.seq_holes,
             self.rewritten,
             self.head_back,
+            self.cursor_back,
             self.alien,
             self.refused,
         )

@@ -2,7 +2,11 @@
 //! breaks a stage, no row does, and what a stage writes it reads. A violation panics. For tests, and for the fuzz
 //! targets under `fuzz/`.
 
+mod queries;
+
 use std::collections::BTreeMap;
+
+pub use self::queries::queries;
 
 use bytes::Bytes;
 use prost::Message;

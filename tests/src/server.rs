@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::binary::binary;
 use crate::http;
-use crate::process::Process;
+use crate::process::{Process, forget_peak};
 use crate::wait::{DEADLINE, within};
 
 /// The addresses that a server listens on.
@@ -114,6 +114,11 @@ impl Server {
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
         self.process.peak_bytes()
+    }
+
+    /// Forgets how much memory the process had at the most.
+    pub fn forget_peak(&self) {
+        forget_peak(self.process.id());
     }
 
     /// Bytes of memory that a process with its settings may have at the most, as `godwit config memory` has it.

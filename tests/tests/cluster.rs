@@ -1,6 +1,6 @@
 //! Two conn and two logic processes on three brokers and three CQL nodes, under load: every process is killed in
-//! turn, and a logic process is stopped for longer than its peers wait and then goes on. Nothing acknowledged is
-//! lost, nothing is there twice, nothing out of order.
+//! turn, and a logic process is stopped for longer than its peers wait, and goes on when they have begun again. Nothing
+//! acknowledged is lost, nothing is there twice, nothing out of order, and no link that lives is taken for gone.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
 
@@ -8,10 +8,13 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use proto::close::Close;
 use tests::{Backends, Chat, Load, Run, Server, texts, within};
 
 /// Longer than the 6 s after which a group gives a silent member's partitions away.
 const STOPPED: Duration = Duration::from_secs(10);
+/// What its peer has, once it is ready again, before it wakes.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Four processes, three brokers and three nodes are enough for one machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -41,6 +44,16 @@ impl Cluster {
         [&self.conns[0], &self.conns[1], &self.logics[0], &self.logics[1]]
     }
 
+    /// No link that lives was taken for gone, by any process.
+    fn no_link_is_taken_for_gone(&self) {
+        for close in [Close::SessionUnknown, Close::LeaseLost] {
+            let (code, reason) = (close.number(), close.name());
+            let name = format!("godwit_conn_closes_total{{code=\"{code}\",reason=\"{reason}\"}}");
+            let closed = self.conns.each_ref().map(|conn| conn.metric(&name).unwrap_or(0.0));
+            assert_eq!(closed, [0.0, 0.0], "{reason}");
+        }
+    }
+
     /// Waits until links are signed in: then every partition that they need has an owner.
     fn wait_links(&self, links: f64) {
         within(Duration::from_secs(90), "the links are back", || {
@@ -56,22 +69,29 @@ fn processes_die_and_stop_in_turn_and_nothing_is_lost() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path(), &backends);
-    let load = Load { links: 200, rate: 150, duration: Duration::from_secs(60) };
+    let load = Load { links: 200, rate: 150, duration: Duration::from_secs(75) };
     let run = Run::start(dir.path(), &cluster.conns[0].data(), &cluster.servers(), load);
     cluster.wait_links(150.0);
     for i in 0..2 {
         cluster.conns[i].kill();
         cluster.conns[i].restart();
         cluster.wait_links(150.0);
+        cluster.no_link_is_taken_for_gone();
         cluster.logics[i].kill();
         cluster.logics[i].restart();
         cluster.wait_links(150.0);
+        cluster.no_link_is_taken_for_gone();
     }
+    // It wakes when its peer has taken over, gone on, and been started again itself.
     cluster.logics[0].process().signal(libc::SIGSTOP);
     std::thread::sleep(STOPPED);
+    cluster.logics[1].kill();
+    cluster.logics[1].restart();
+    std::thread::sleep(AGAIN);
     cluster.logics[0].process().signal(libc::SIGCONT);
     let figures = run.passes();
     println!("{figures}");
+    cluster.no_link_is_taken_for_gone();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 type Check = fn(&[u8]);
 
 /// Every target, and the function that it searches.
-const TARGETS: [(&str, Check); 18] = [
+const TARGETS: [(&str, Check); 19] = [
     ("between_nodes", proto::check::between_nodes),
     ("client_frame", proto::check::client_frame),
     ("columns", storage::cql::check::columns),
@@ -22,6 +22,7 @@ const TARGETS: [(&str, Check); 18] = [
     ("line", godwit::check::line),
     ("link", conn::check::link),
     ("outbox", client::check::journal),
+    ("queries", logic::check::queries),
     ("records", proto::check::records),
     ("rows", logic::check::rows),
     ("server_frame", proto::check::server_frame),

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tests::{
-    Backends, Chat, DEADLINE, Injection, Load, Process, Run, Server, binary, get, may_inject,
+    Backends, Chat, DEADLINE, Injection, Load, Process, Run, Server, binary, can, get, may_inject,
     run_until_it_ends, texts, threads, within,
 };
 
@@ -24,11 +24,8 @@ impl Tmpfs {
         std::fs::create_dir_all(at).unwrap();
         let size = format!("size={bytes}");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            println!("left out: the full disk, because mounting a tmpfs is not allowed here");
-            return None;
-        }
-        Some(Self(at.to_owned()))
+        let is_mounted = mounted.is_ok_and(|output| output.status.success());
+        can("the full disk", is_mounted, "mounting a tmpfs is not allowed here").then(|| Self(at.to_owned()))
     }
 
     fn resize(&self, bytes: u64) {

@@ -165,6 +165,20 @@ fn the_second_reading_has_to_be_the_same_and_whole() {
     assert_eq!(finish(&judge, &judge).head_back, 1);
 }
 
+#[test]
+fn a_cursor_that_goes_back_is_seen() {
+    let mut judge = read(ME, SENT, &journal());
+    let mut told = |cursor| {
+        let result = v1::SignInResult { head: 2 * SENT, cursor, ..v1::SignInResult::default() };
+        let frame =
+            v1::ServerFrame { frame: Some(Frame::SignInResult(result)), ..v1::ServerFrame::default() };
+        judge.take(Note::Frame(&frame), |_| {});
+        finish(&judge, &judge)
+    };
+    assert!([0, 3, 3, 5].into_iter().all(|cursor| !told(cursor).any()));
+    assert_eq!(told(4).cursor_back, 1);
+}
+
 /// A group of four, in which every fifth message of device 0 goes to all.
 const FOUR: Circle = Circle { group: 4, twins: false };
 

@@ -21,9 +21,9 @@ struct Args {
     /// Messages a second. By default a fifth of the most that two cores carry: 8,000, on a cluster 200.
     #[arg(long)]
     rate: Option<u32>,
-    /// Connections, and sign-ins, a second of a flood.
-    #[arg(long, default_value_t = 2_000)]
-    flood: u32,
+    /// Connections, and sign-ins, a second of a flood. By default as if every device came five times.
+    #[arg(long)]
+    flood: Option<u32>,
     /// Where everything is kept; emptied first.
     #[arg(long)]
     dir: PathBuf,
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Backend::Cluster => (200, 200),
     };
     let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));
-    let report = Recovery { storage, links, rate, flood: args.flood, dir: dir.clone() }.run();
+    let flood = args.flood.unwrap_or(5 * links);
+    let report = Recovery { storage, links, rate, flood, dir: dir.clone() }.run();
     reported(&dir, &report, report.holds())
 }

@@ -15,9 +15,10 @@ use proto::{DeviceId, UserId};
 
 use crate::device::{connect_from, forged, frame_bytes, sign_in};
 
-const FLOODERS: u32 = 4;
+/// Each waits for what it asks for.
+const FLOODERS: u32 = 32;
 /// Connections that each of them holds at most.
-const HELD_MAX: usize = 1_000;
+const HELD_MAX: usize = 125;
 /// The nice value of who gives way.
 const LEAST: libc::c_int = 19;
 

@@ -66,7 +66,7 @@ impl Recovery {
         std::thread::sleep(trial.is_after_peace());
         pids(stage).into_iter().for_each(forget_peak);
         let began = now();
-        let what = trial.happens(stage, self.flood);
+        let (what, is_whole) = trial.happens(stage, self.flood);
         let over = now();
         println!("{trial:?}: {what}; {:.1} s", (over - began).as_secs_f64());
         std::thread::sleep(trial.is_watched());
@@ -75,7 +75,7 @@ impl Recovery {
         let memory =
             stage.servers.iter().map(|server| (server.peak_bytes(), server.memory_bytes_max())).collect();
         within(THERE, "the links are there", || stage.has_links(self.links).then_some(()));
-        Felt { trial, what, began, over, left, memory }
+        Felt { trial, what, is_whole, began, over, left, memory }
     }
 }
 

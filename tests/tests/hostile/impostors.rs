@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 use prost::Message;
+use proto::close::Close;
 use proto::v1::{
     self, client_frame::Frame as C, entry::Event, send::Body, send::To, server_frame::Frame as S,
 };
 use proto::{Code, ConversationId, DeviceId, UserId};
-use tests::{DEADLINE, Device, text, within};
+use tests::{DEADLINE, Device, sign_in, text, within};
 
-use crate::World;
+use crate::{MIB, World};
 
 /// A link that counts its sends.
 struct Peer {
@@ -103,7 +104,7 @@ fn nobody_says_reads_or_changes_anything_in_a_conversation_of_others() {
     let members = v1::MembersRequest { group: group.clone(), ..v1::MembersRequest::default() };
     within(DEADLINE, "the tables know the group", || dan.call("Groups/Members", &members).ok());
     let direct = ConversationId::direct(&id("dan"), &id("eve")).to_bytes();
-    world.under_attack("impostors", || {
+    world.under_attack("impostors", 8 * MIB, || {
         let mut mal = Peer::new(&world, "mal");
         writes(&mut mal, &group, &direct);
         reads(&mut mal, &group, &direct);
@@ -165,19 +166,42 @@ fn reads(mal: &mut Peer, group: &Bytes, direct: &Bytes) {
 }
 
 #[test]
+fn a_link_that_signs_in_twice_ends_and_nobody_else_does() {
+    let world = World::start(&[]);
+    let mut dan = Peer::new(&world, "dan");
+    let tokens = ["dan", "mal"].map(|user| world.token(user, "phone"));
+    world.under_attack("links that sign in twice", 8 * MIB, || {
+        for i in 0..200 {
+            // As another, whose token was stolen, and as itself.
+            let (mut mal, _) = world.signed_in("mal", "phone");
+            mal.send(2, C::SignIn(sign_in(&tokens[i % 2])));
+            mal.expect_kick(Close::OutOfState);
+        }
+    });
+    assert_eq!(world.closes(Close::OutOfState), 200.0);
+    assert_eq!(dan.told(), [], "the other's link goes on");
+}
+
+#[test]
 fn a_device_says_nothing_in_the_name_of_another() {
     let world = World::start(&[]);
     let mut eve = Peer::new(&world, "eve");
     let (mut mal, epoch) = world.signed_in("mal", "phone");
     // Fields of records, and of frames that a server sends, mean nothing in what a device sends.
-    let mut frame = v1::ClientFrame { request_id: 2, frame: Some(text("eve", epoch, 1)) }.encode_to_vec();
     let claim = v1::Submission { user: "dan".into(), device: "phone".into(), ..v1::Submission::default() };
     let entry = v1::Entry { sender: "dan".into(), device: "phone".into(), ..v1::Entry::default() };
-    for (field, bytes) in [(15_u32, claim.encode_to_vec()), (16, entry.encode_to_vec())] {
-        prost::encoding::bytes::encode(field, &bytes, &mut frame);
-    }
-    mal.write(&[&proto::frame::prefix(frame.len())[..], &frame].concat());
-    let S::Push(push) = eve.link.expect() else { panic!("no push") };
-    let told = &push.entries[0];
-    assert_eq!((told.sender.as_str(), told.device.as_str()), ("mal", "phone"));
+    let claims = [(15_u32, claim.encode_to_vec()), (16, entry.encode_to_vec())];
+    world.under_attack("another's name", 8 * MIB, || {
+        for n in 1..=200 {
+            let frame = v1::ClientFrame { request_id: 1 + n, frame: Some(text("eve", epoch, n)) };
+            let mut frame = frame.encode_to_vec();
+            for (field, bytes) in &claims {
+                prost::encoding::bytes::encode(*field, bytes, &mut frame);
+            }
+            mal.write(&[&proto::frame::prefix(frame.len())[..], &frame].concat());
+            let S::Push(push) = eve.link.expect() else { panic!("no push") };
+            let told = &push.entries[0];
+            assert_eq!((told.sender.as_str(), told.device.as_str(), told.n), ("mal", "phone", n));
+        }
+    });
 }

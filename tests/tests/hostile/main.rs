@@ -59,27 +59,22 @@ impl World {
     }
 
     /// Two devices talk, first in peace and then during an attack: what they felt is within bounds, nothing of what
-    /// they said is lost, and neither of their links ever ended. Returns what the attack returns.
-    fn under_attack<T>(&self, what: &str, attack: impl FnOnce() -> T) -> T {
+    /// they said is lost, and neither of their links ever ended. At no moment the server has more than `bytes` of memory
+    /// more than before. Returns what the attack returns.
+    fn under_attack<T>(&self, what: &str, bytes: u64, attack: impl FnOnce() -> T) -> T {
         let neighbours = Neighbours::start(self);
         let quiet = neighbours.felt_in_peace();
+        self.server.forget_peak();
+        let before = self.server.resident_bytes();
         let outcome = attack();
         let Felt { messages, p99 } = neighbours.end();
+        let took = self.server.peak_bytes().saturating_sub(before);
         let ratio = p99.as_secs_f64() / quiet.p99.as_secs_f64();
         println!("{what}: {messages} messages, p99 {p99:?}; {ratio:.1} times the {:?} in peace", quiet.p99);
+        println!("{what}: {} KiB of memory, at most {} KiB", took / 1024, bytes / 1024);
         assert!(p99 <= FELT_MAX, "{what}: neighbours felt {p99:?}");
-        outcome
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        self.server.resident_bytes()
-    }
-
-    /// The server has taken no more than so many bytes since it had `before`.
-    fn took_at_most(&self, what: &str, before: u64, bytes: u64) {
-        let took = self.resident_bytes().saturating_sub(before);
-        println!("{what}: {} KiB more in memory, at most {} KiB", took / 1024, bytes / 1024);
         assert!(took <= bytes, "{what}: {took} bytes of memory, at most {bytes}");
+        outcome
     }
 
     /// Bytes that the reactors keep of what links have not sent whole or not read; as of a second ago.

@@ -1,4 +1,4 @@
-//! One device that says a hundred times as much as its neighbours.
+//! One device that says more than a hundred times as much as people do, who say less than one thing a second.
 
 use std::time::{Duration, Instant};
 
@@ -67,9 +67,11 @@ fn is_told_everything(world: &World, user: &str, count: u64) {
 #[test]
 fn one_sender_at_a_hundred_times_the_rate_loses_nothing_and_its_neighbours_hardly_notice() {
     let world = World::start(&[]);
-    let before = world.resident_bytes();
+    // Both logs, three tables and the caches of the stages, as they are set by default.
+    let bound = 96 * MIB;
     let (mut link, epoch) = world.signed_in("rusher", "phone");
-    let ((taken, held_back), elapsed) = world.under_attack("one sender at a hundred times the rate", || {
+    let what = "one sender at a hundred times the rate";
+    let ((taken, held_back), elapsed) = world.under_attack(what, bound, || {
         let begun = Instant::now();
         (rush(&mut link, epoch), begun.elapsed())
     });
@@ -78,8 +80,6 @@ fn one_sender_at_a_hundred_times_the_rate_loses_nothing_and_its_neighbours_hardl
     assert!(taken <= allowed, "{taken} messages in {elapsed:?}, where {allowed} are allowed");
     assert!(taken > 100 * RUSH.as_secs(), "{taken} messages are no rush");
     is_told_everything(&world, "sink", taken);
-    // Both logs, three tables and the caches of the stages, as they are set by default.
-    world.took_at_most("one fast sender", before, 96 * MIB);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_log_that_is_full_holds_back_whoever_fills_it_and_loses_nothing() {
         "conn.frames_burst=100000",
     ]);
     let (mut link, epoch) = world.signed_in("rusher", "phone");
-    let (taken, held_back) = world.under_attack("a full log", || rush(&mut link, epoch));
+    let (taken, held_back) = world.under_attack("a full log", 96 * MIB, || rush(&mut link, epoch));
     println!("{taken} messages in {RUSH:?}, held back {held_back} times");
     assert!(held_back > 0, "the log was never full");
     is_told_everything(&world, "sink", taken);

@@ -30,15 +30,13 @@ fn readers_that_never_read_are_hinted_then_closed_and_take_no_more_than_their_sh
     let (mut crier, epoch) = world.signed_in("crier", "phone");
     let group = create(&mut crier, epoch, READERS);
     let readers: Vec<Device> = (0..READERS).map(|i| reader(&world, i)).collect();
-    let before = world.resident_bytes();
     const CRIES: u64 = 60;
     const CRY_BYTES: usize = 16 * 1024;
-    world.under_attack("slow readers", || {
-        (0..CRIES).for_each(|i| cry(&mut crier, &group, epoch, 2 + i, CRY_BYTES));
-    });
     // All of it for all of them would be 56 MiB.
     let bound = READERS as u64 * READER_BYTES_MAX + 24 * MIB;
-    world.took_at_most("slow readers", before, bound);
+    world.under_attack("slow readers", bound, || {
+        (0..CRIES).for_each(|i| cry(&mut crier, &group, epoch, 2 + i, CRY_BYTES));
+    });
     assert!(world.metric("godwit_conn_pushes_total{outcome=\"marked\"}") > 0.0, "nobody was too slow");
     let stalled = || (world.closes(Close::WriteStall) >= READERS as f64).then_some(());
     within(Duration::from_secs(20), "every reader is closed", stalled);
@@ -78,15 +76,15 @@ const SMALL: [&str; 21] = [
 
 #[test]
 fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_formula_says() {
-    const STANDS: Duration = Duration::from_secs(25);
+    const STANDS: Duration = Duration::from_secs(120);
     const CRIES: u64 = 30;
     if !may_inject("a store that stands still") {
         return;
     }
     let mut world = World::start(&SMALL);
     let dir = tempfile::tempdir().unwrap();
-    // While the store stands, 240 MiB are to be sent.
-    let load = Load { links: 500, rate: 300, duration: Duration::from_secs(40) };
+    // While the store stands, 225 MiB are to be sent.
+    let load = Load { links: 500, rate: 60, duration: Duration::from_secs(140) };
     let more = ["--bytes", "32768", "--drain", "120s"];
     let run = Run::start_with(dir.path(), &world.server.data(), &[&world.server], load, &more);
     within(Duration::from_secs(60), "the links are there", || {
@@ -99,10 +97,11 @@ fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_f
     (0..CRIES).for_each(|i| cry(&mut crier, &group, epoch, 2 + i, 16 * 1024));
     let injection = Injection::slow_syncs(world.server.process().id(), STANDS);
     let landed = |world: &World| world.metric("godwit_conn_appends_total{outcome=\"landed\"}");
-    std::thread::sleep(STANDS / 2);
+    std::thread::sleep(STANDS / 4);
     let before = landed(&world);
     std::thread::sleep(STANDS / 2);
     assert_eq!(landed(&world), before, "the store does not stand still");
+    std::thread::sleep(STANDS / 4);
     drop(injection);
     let (_, verdict) = run.judged();
     drop(readers);
@@ -155,29 +154,24 @@ fn whoever_signs_in_slowly_is_closed_at_the_deadline_whatever_it_sends_and_takes
     /// What a stranger may send, and what is kept of the link itself.
     const LINK_BYTES_MAX: u64 = 8 * 1024;
     let world = World::start(&[&format!("conn.unauthenticated_timeout_ms={DEADLINE_MS}")]);
-    let before = world.resident_bytes();
-    let begun = Instant::now();
-    let mut links: Vec<Device> = (0..LINKS).map(|_| world.device()).collect();
-    let connected = begun.elapsed();
-    let most = world.under_attack("slow sign-ins", || {
+    let bound = LINKS as u64 * LINK_BYTES_MAX + 4 * MIB;
+    let (mut links, begun, connected) = world.under_attack("slow sign-ins", bound, || {
+        let begun = Instant::now();
+        let mut links: Vec<Device> = (0..LINKS).map(|_| world.device()).collect();
+        let connected = begun.elapsed();
         // The beginning of a frame that never ends, nearly as much as ends a link that is not signed in.
         let promise = [&prefix(CLIENT_FRAME_BYTES_MAX)[..], &[b'x'; 3_000]].concat();
         links.iter_mut().for_each(|link| link.write(&promise));
         links.iter_mut().for_each(|link| link.write(&[b'x'; 3_000]));
-        let mut most = 0;
         // A byte now and then, and for longer than they may live.
         while world.closes(Close::SignInTimeout) < LINKS as f64 && begun.elapsed() < ENDED_WITHIN {
-            most = most.max(world.resident_bytes());
             // Some may be closed by now: that is what is tested.
             links.iter_mut().for_each(|link| drop(link.stream.write_all(b"x")));
             std::thread::sleep(Duration::from_millis(200));
         }
-        most
+        (links, begun, connected)
     });
     let ended = begun.elapsed();
-    let took = most.saturating_sub(before);
-    println!("slow sign-ins: {} bytes for each of {LINKS} links", took / LINKS as u64);
-    assert!(took <= LINKS as u64 * LINK_BYTES_MAX + 4 * MIB, "{took} bytes");
     let told = links.iter_mut().filter_map(Device::next).count();
     println!(
         "slow sign-ins: connected within {connected:?}, closed after {ended:?}, {told} of them told why"
@@ -196,7 +190,7 @@ fn a_writer_of_a_byte_at_a_time_is_silent_however_much_it_writes() {
     ]);
     let mut links: Vec<Device> = (0..20).map(|i| world.signed_in(&format!("slow-{i}"), "phone").0).collect();
     let frame = frame_bytes(5, C::Call(v1::Call { method: "x".repeat(2_000), request: Bytes::new() }));
-    world.under_attack("slow writers", || {
+    world.under_attack("slow writers", 8 * MIB, || {
         let mut bytes = frame.iter();
         within(Duration::from_secs(10), "all are closed while they write", || {
             let byte = *bytes.next().unwrap();

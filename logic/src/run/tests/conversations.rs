@@ -6,7 +6,7 @@ use storage::log::Topic;
 use v1::timeline_record::Record;
 
 use super::double::{Double, Happened};
-use super::stage::Deployment;
+use super::stage::{Deployment, submission};
 use crate::run::may_skip;
 
 /// Where the first of something stands in the journal.
@@ -266,6 +266,21 @@ async fn a_record_that_breaks_the_stage_stops_it_until_it_is_skipped() {
     // Ann has the rejection (number 0) between her texts, Bob only the texts.
     assert!(nos.iter().any(|nos| *nos == [1, 0, 2]), "{nos:?}");
     assert!(nos.iter().all(|nos| nos.iter().filter(|no| **no > 0).copied().collect::<Vec<_>>() == [1, 2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_partitions_go_on_where_one_is_stopped() {
+    let deployment = Deployment::with(|_| {}, Some(tick(2)));
+    let double = &deployment.double;
+    deployment.send_texts(1..=3);
+    let _runs = [0, 1].map(|partition| deployment.run(Topic::Messages, partition));
+    deployment.settle().await;
+    assert_eq!(deployment.parts.health.reasons(), ["messages/0 is stopped by the record at tick 2000"]);
+    double.append(Topic::Messages, 1, &submission(1));
+    deployment.settle().await;
+    let checkpoint = |partition| double.checkpoint(Topic::Messages, partition).map(|c| c.offset);
+    assert_eq!((checkpoint(0), checkpoint(1)), (None, Some(2)), "its owner's record and the text");
+    assert_eq!(deployment.parts.health.reasons(), ["messages/0 is stopped by the record at tick 2000"]);
 }
 
 #[tokio::test(start_paused = true)]
