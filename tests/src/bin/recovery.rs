@@ -24,6 +24,9 @@ struct Args {
     /// Connections, and sign-ins, a second of a flood. By default as if every device came five times.
     #[arg(long)]
     flood: Option<u32>,
+    /// Only these trials, with commas between them; all of those that the back end can be put to otherwise.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Where everything is kept; emptied first.
     #[arg(long)]
     dir: PathBuf,
@@ -39,6 +42,6 @@ fn main() -> ExitCode {
     };
     let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));
     let flood = args.flood.unwrap_or(5 * links);
-    let report = Recovery { storage, links, rate, flood, dir: dir.clone() }.run();
+    let report = Recovery { storage, links, rate, flood, only: args.only, dir: dir.clone() }.run();
     reported(&dir, &report, report.holds())
 }

@@ -60,7 +60,8 @@ impl Campaign {
             rate: self.rate,
             duration: Duration::from_secs(u64::from(self.messages.div_ceil(self.rate))),
         };
-        let run = Run::start_with(&self.dir, &stage.data(), &stage.servers(), load, &["--drain", DRAIN]);
+        let more = ["--drain", DRAIN, "--groups", "10", "--twins"];
+        let run = Run::start_with(&self.dir, &stage.data(), &stage.servers(), load, &more);
         within(HEALED, "the links are there", || stage.has_links(self.links).then_some(()));
         let began = Instant::now();
         let mut report = Report::new(self);

@@ -36,6 +36,8 @@ pub struct Recovery {
     pub rate: u32,
     /// Connections, and sign-ins, a second of a flood.
     pub flood: u32,
+    /// The trials by name; all of them where there is none.
+    pub only: Vec<String>,
     /// Where everything is kept: data, logs, journals.
     pub dir: PathBuf,
 }
@@ -47,8 +49,8 @@ impl Recovery {
     /// The servers do not come back, or the harness itself fails.
     #[must_use]
     pub fn run(&self) -> Report {
+        let trials = self.trials();
         let mut stage = Stage::start(&self.storage, &self.dir);
-        let trials = Trial::all(&self.storage);
         let takes = |trial: &Trial| trial.is_after_peace() + trial.takes() + trial.is_watched() + BACK_AGAIN;
         let duration = WARM_UP + trials.iter().map(takes).sum::<Duration>();
         let load = Load { links: self.links, rate: self.rate, duration };
@@ -60,6 +62,17 @@ impl Recovery {
         let felt = trials.into_iter().map(|trial| self.felt(&mut stage, trial)).collect();
         let (harness, verdict) = run.judged();
         Report::new(self, felt, &harness, verdict)
+    }
+
+    fn trials(&self) -> Vec<Trial> {
+        let mut trials = Trial::all(&self.storage);
+        if !self.only.is_empty() {
+            let names: Vec<_> = trials.iter().map(|trial| format!("{trial:?}")).collect();
+            let unknown = self.only.iter().find(|name| !names.contains(name));
+            assert!(unknown.is_none(), "no trial {unknown:?}; there are {names:?}");
+            trials.retain(|trial| self.only.contains(&format!("{trial:?}")));
+        }
+        trials
     }
 
     fn felt(&self, stage: &mut Stage, trial: Trial) -> Felt {
