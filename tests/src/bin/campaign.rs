@@ -24,9 +24,9 @@ struct Args {
     /// Decides which.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Devices; two make a pair. By default 2,000, on a cluster 200.
-    #[arg(long)]
-    links: Option<u32>,
+    /// Devices; two make a pair, ten a group.
+    #[arg(long, default_value_t = 2_000)]
+    links: u32,
     /// Messages a second. By default as many as make the load last as long as the faults.
     #[arg(long)]
     rate: Option<u32>,
@@ -39,13 +39,12 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let dir = emptied(&args.dir);
     let storage = args.backend.storage("a campaign on a cluster");
-    let (links, fault_s) = match args.backend {
-        Backend::Embedded => (2_000, 6),
-        Backend::Cluster => (200, 12),
+    let fault_s = match args.backend {
+        Backend::Embedded => 6,
+        Backend::Cluster => 12,
     };
-    let Args { messages, faults, seed, .. } = args;
+    let Args { messages, faults, seed, links, .. } = args;
     let rate = args.rate.unwrap_or(messages / (faults * fault_s).max(1)).max(1);
-    let links = args.links.unwrap_or(links);
     let campaign = Campaign { storage, messages, faults, seed, links, rate, dir: dir.clone() };
     let report = campaign.run();
     reported(&dir, &report, report.is_clean())
