@@ -7,7 +7,6 @@ use tests::{Campaign, Storage, may_drop_packets};
 
 const MESSAGES: u32 = 20_000;
 const FAULTS: u32 = 20;
-const RATE: u32 = 150;
 
 #[test]
 fn faults_by_turns_break_no_promise() {
@@ -22,14 +21,14 @@ fn faults_by_turns_break_no_promise() {
     }
     let cluster = if turn % 2 == 1 { Storage::cluster("the campaign's turn on a cluster") } else { None };
     let (storage, links) = cluster.map_or((Storage::Embedded, 1_000), |cluster| (cluster, 200));
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, rate) = (tempfile::tempdir().unwrap(), Campaign::rate(&storage, MESSAGES, FAULTS));
     let campaign = Campaign {
         storage,
         messages: MESSAGES,
         faults: FAULTS,
         seed: turn,
         links,
-        rate: RATE,
+        rate,
         dir: dir.path().to_owned(),
     };
     let report = campaign.run();

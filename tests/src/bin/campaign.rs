@@ -39,12 +39,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let dir = emptied(&args.dir);
     let storage = args.backend.storage("a campaign on a cluster");
-    let fault_s = match args.backend {
-        Backend::Embedded => 6,
-        Backend::Cluster => 12,
-    };
     let Args { messages, faults, seed, links, .. } = args;
-    let rate = args.rate.unwrap_or(messages / (faults * fault_s).max(1)).max(1);
+    let rate = args.rate.unwrap_or_else(|| Campaign::rate(&storage, messages, faults)).max(1);
     let campaign = Campaign { storage, messages, faults, seed, links, rate, dir: dir.clone() };
     let report = campaign.run();
     reported(&dir, &report, report.is_clean())

@@ -46,6 +46,16 @@ pub struct Campaign {
 }
 
 impl Campaign {
+    /// Messages a second with which the load lasts as long as the faults: one that comes later meets nobody.
+    #[must_use]
+    pub fn rate(storage: &Storage, messages: u32, faults: u32) -> u32 {
+        let fault_s = match storage {
+            Storage::Embedded => 6,
+            Storage::Cluster { .. } => 12,
+        };
+        (messages / (faults * fault_s).max(1)).max(1)
+    }
+
     /// Runs it.
     ///
     /// # Panics
