@@ -1,3 +1,5 @@
+//! What was shown and stored, as it should be, and spoilt in every way that an oracle has a word for.
+
 use bytes::Bytes;
 use proto::{DeviceId, Tick};
 use storage::tables::{EntryRow, HistoryRow};

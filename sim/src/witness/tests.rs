@@ -1,3 +1,5 @@
+//! What devices are told, and what is wrong with it.
+
 use v1::server_frame::Frame;
 
 use super::*;
