@@ -6,8 +6,6 @@ mod queries;
 
 use std::collections::BTreeMap;
 
-pub use self::queries::queries;
-
 use bytes::Bytes;
 use prost::Message;
 use proto::frame::Decoder;
@@ -20,6 +18,8 @@ use storage::tables::{
 use crate::conversation::{self, ConversationStage};
 use crate::nodes::NodeTable;
 use crate::timeline::{self, CompleteRoster, TimelineStage};
+
+pub use self::queries::queries;
 
 /// Rows and checkpoints, one after the other as delimited messages: each reads or is an error that says so, and a
 /// row that reads is written as one that reads.

@@ -10,6 +10,7 @@
 )]
 
 mod cql_keyspace;
+mod left_out;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

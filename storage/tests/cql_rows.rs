@@ -9,6 +9,7 @@
 )]
 
 mod cql_keyspace;
+mod left_out;
 
 use std::process::{Command, Stdio};
 

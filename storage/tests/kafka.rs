@@ -13,6 +13,7 @@
 #![cfg(all(feature = "kafka", feature = "conformance"))]
 
 mod kafka_support;
+mod left_out;
 
 use std::collections::BTreeSet;
 use std::io::BufRead;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use proto::close::Close;
+
 use crate::binary::binary;
 use crate::http;
 use crate::process::{Process, forget_peak};
@@ -172,6 +174,14 @@ impl Server {
         let (_, text) = self.get("/metrics")?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         line.trim().parse().ok()
+    }
+
+    /// Links that it ended for this reason.
+    #[must_use]
+    pub fn closes(&self, close: Close) -> f64 {
+        let (code, reason) = (close.number(), close.name());
+        self.metric(&format!("godwit_conn_closes_total{{code=\"{code}\",reason=\"{reason}\"}}"))
+            .unwrap_or(0.0)
     }
 
     /// Bytes that its reactors keep of what links have not sent whole or not read; as of a second ago.

@@ -47,10 +47,8 @@ impl Cluster {
     /// No link that lives was taken for gone, by any process.
     fn no_link_is_taken_for_gone(&self) {
         for close in [Close::SessionUnknown, Close::LeaseLost] {
-            let (code, reason) = (close.number(), close.name());
-            let name = format!("godwit_conn_closes_total{{code=\"{code}\",reason=\"{reason}\"}}");
-            let closed = self.conns.each_ref().map(|conn| conn.metric(&name).unwrap_or(0.0));
-            assert_eq!(closed, [0.0, 0.0], "{reason}");
+            let closed = self.conns.each_ref().map(|conn| conn.closes(close));
+            assert_eq!(closed, [0.0, 0.0], "{}", close.name());
         }
     }
 

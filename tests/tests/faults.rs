@@ -196,11 +196,9 @@ fn signal(signal: &str, pids: &[String]) {
 #[test]
 fn brokers_that_go_away_in_mid_run_stop_the_acks_and_lose_nothing() {
     let Some(backends) = Backends::find("brokers that go away") else { return };
-    let Some(brokers) = std::env::var_os("GODWIT_TEST_BACKENDS_DIR").map(PathBuf::from) else {
-        assert!(std::env::var("CI").is_err(), "GODWIT_TEST_BACKENDS_DIR is not set");
-        println!("left out: GODWIT_TEST_BACKENDS_DIR does not say which brokers may be stopped");
-        return;
-    };
+    let brokers = std::env::var_os("GODWIT_TEST_BACKENDS_DIR").map(PathBuf::from);
+    can("brokers that go away", brokers.is_some(), "GODWIT_TEST_BACKENDS_DIR is not set");
+    let Some(brokers) = brokers else { return };
     let dir = tempfile::tempdir().unwrap();
     let counts = ["--set", "storage.messages_partitions=2", "--set", "storage.timelines_partitions=2"];
     let places = ["--name", "one", "--log", &backends.log, "--store", &backends.store];

@@ -3,7 +3,6 @@
 use std::fmt::{self, Display};
 
 use proto::limits::{CLIENT_FRAME_BYTES_MAX, SYNC_PAGE_BYTES_MAX, TOKEN_BYTES_MAX};
-
 use storage::embedded::PAGE_BYTES_MAX;
 
 use super::Settings;

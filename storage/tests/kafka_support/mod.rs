@@ -9,22 +9,13 @@ use storage::conformance::reports::PATIENCE;
 use storage::kafka::{self, Options};
 use storage::log::{Assignment, Log, LogError, Membership, Partition, Partitions, Topic};
 
-pub(crate) const PARTITIONS: Partitions = Partitions { messages: 3, timelines: 2 };
+use crate::left_out::given;
 
-/// The value of a variable that `cargo xtask test` sets; none, and a word about it, where it is not set.
-/// Never none in CI.
-pub(crate) fn given(variable: &str) -> Option<String> {
-    let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
-    if value.is_none() {
-        assert!(std::env::var("CI").is_err(), "{variable} is not set: the test cannot run");
-        println!("left out, because {variable} is not set");
-    }
-    value
-}
+pub(crate) const PARTITIONS: Partitions = Partitions { messages: 3, timelines: 2 };
 
 /// The brokers to test against.
 pub(crate) fn servers() -> Option<String> {
-    given("GODWIT_TEST_KAFKA")
+    given("a log on Kafka", "GODWIT_TEST_KAFKA")
 }
 
 /// A prefix that no other test and no earlier run uses.

@@ -67,10 +67,10 @@ impl Recovery {
     fn trials(&self) -> Vec<Trial> {
         let mut trials = Trial::all(&self.storage);
         if !self.only.is_empty() {
-            let names: Vec<_> = trials.iter().map(|trial| format!("{trial:?}")).collect();
-            let unknown = self.only.iter().find(|name| !names.contains(name));
-            assert!(unknown.is_none(), "no trial {unknown:?}; there are {names:?}");
-            trials.retain(|trial| self.only.contains(&format!("{trial:?}")));
+            let name = |trial: &Trial| format!("{trial:?}");
+            let unknown = self.only.iter().find(|only| !trials.iter().any(|trial| name(trial) == **only));
+            assert!(unknown.is_none(), "no trial {unknown:?}; there are {trials:?}");
+            trials.retain(|trial| self.only.contains(&name(trial)));
         }
         trials
     }

@@ -87,7 +87,6 @@ impl World {
     }
 
     fn closes(&self, close: proto::close::Close) -> f64 {
-        let (code, reason) = (close.number(), close.name());
-        self.metric(&format!("godwit_conn_closes_total{{code=\"{code}\",reason=\"{reason}\"}}"))
+        self.server.closes(close)
     }
 }
