@@ -12,7 +12,7 @@ use crate::payload;
 
 const EXIT_CODES: &str = "Exit codes: 0 pass; 2 usage; 5 the server cannot be reached, or turns links away; \
     20 a promise was broken; 30 saturated: the load could not be kept up, or did not arrive in time, so the \
-    figures mean nothing; 99 an objective was missed; 130 interrupted.";
+    figures mean nothing; 99 an objective was missed; 130 interrupted (Ctrl-C), 143 terminated.";
 
 /// Loads a Godwit server, and verifies what it delivers.
 #[derive(Parser)]
@@ -26,7 +26,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Pairs of devices write to each other at an even pace, whatever becomes of it (open loop). Every
     /// timeline is judged: nothing lost, doubled or out of order, every seq there, and the same when read
-    /// again. Links that break are made again, and nothing acknowledged may be lost with them.
+    /// again. Links that break are made again, and nothing acknowledged may be lost with them. SIGTERM ends the load
+    /// before its time: what was sent by then is waited for and judged.
     #[command(after_help = EXIT_CODES)]
     Send(Send),
     /// Signs links in and holds them with nothing but heartbeats; says what a link costs.

@@ -2,15 +2,20 @@
 //! again, told and heard over its standard input and output.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context, Result, bail, ensure};
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
 
 use crate::spec::{Order, Report, Spec};
 
 /// Links of one worker: some machines allow 20,000 descriptors, and no more.
 const LINKS_MAX: u64 = 18_000;
+/// What a shell says of a process that SIGTERM ended.
+const TERMINATED: i32 = 143;
 
 /// The workers. Ends them when dropped.
 pub(crate) struct Crew {
@@ -79,6 +84,22 @@ impl Crew {
         self.workers.iter_mut().try_for_each(|worker| worker.tell(order))
     }
 
+    /// From now on SIGTERM ends the load before its time, and a second one this program.
+    pub(crate) fn heed_sigterm(&self) -> Result<()> {
+        let orders = |worker: &Worker| worker.orders.as_fd().try_clone_to_owned().map(ChildStdin::from);
+        let mut all = self.workers.iter().map(orders).collect::<std::io::Result<Vec<_>>>()?;
+        let mut signals = Signals::new([SIGTERM])?;
+        std::thread::spawn(move || {
+            let mut signals = signals.forever();
+            signals.next();
+            // A worker that does not listen is missed where its reports are waited for.
+            all.iter_mut().for_each(|orders| drop(tell(orders, Order::Enough)));
+            signals.next();
+            std::process::exit(TERMINATED);
+        });
+        Ok(())
+    }
+
     /// Waits until every worker has sent a report that is wanted; others are a mistake.
     pub(crate) fn gather(&self, mut wanted: impl FnMut(Report) -> bool) -> Result<()> {
         for _ in &self.workers {
@@ -94,8 +115,12 @@ impl Crew {
 
 impl Worker {
     fn tell(&mut self, order: Order) -> Result<()> {
-        writeln!(self.orders, "{}", serde_json::to_string(&order)?).context("a worker does not listen")
+        tell(&mut self.orders, order)
     }
+}
+
+fn tell(orders: &mut ChildStdin, order: Order) -> Result<()> {
+    writeln!(orders, "{}", serde_json::to_string(&order)?).context("a worker does not listen")
 }
 
 impl Drop for Crew {

@@ -38,6 +38,8 @@ pub(crate) fn record(latencies: &mut Latencies, us: u64) {
 pub(crate) struct Outcome {
     /// Messages handed to the devices.
     pub(crate) sent: u64,
+    /// Whether the load was ended before its time.
+    pub(crate) ended_early: bool,
     /// Devices other than their senders' that are to see them, over all messages.
     pub(crate) copies: u64,
     /// Of the messages, acknowledged.
@@ -76,6 +78,7 @@ impl Outcome {
     /// Adds another worker's.
     pub(crate) fn add(&mut self, other: Outcome) {
         self.sent += other.sent;
+        self.ended_early |= other.ended_early;
         self.copies += other.copies;
         self.acked += other.acked;
         self.received += other.received;

@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Send) -> Result<Exit> {
     let mut crew = start(args)?;
     crew.links(args.links)?;
     let before = usage::servers(&args.target.ops);
+    crew.heed_sigterm()?;
     crew.order(Order::Go)?;
     crew.gather(|report| matches!(report, Report::Sent))?;
     let loaded = usage::servers(&args.target.ops);
@@ -114,6 +115,9 @@ fn text(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
             "to {copies} other devices, {entries} entries in timelines; {parted} links ended on purpose"
         ));
     }
+    if outcome.ended_early {
+        line("the load was ended before its time".into());
+    }
     line(outcome.violations.text());
     for (name, pairs) in [("end to end", &outcome.end_to_end), ("to ack", &outcome.to_ack)] {
         let latencies = outcome::from_pairs(pairs);
@@ -146,6 +150,7 @@ fn json(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         "links": args.links,
         "rate": args.rate,
         "duration_s": args.duration.as_secs(),
+        "ended_early": outcome.ended_early,
         "body_bytes": args.bytes,
         "sent": outcome.sent,
         "acked": outcome.acked,

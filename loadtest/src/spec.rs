@@ -51,6 +51,8 @@ pub(crate) enum Order {
     Links(u64),
     /// Begin the load.
     Go,
+    /// Send no more: the load ends before its time.
+    Enough,
     /// Leave.
     End,
 }

@@ -64,6 +64,8 @@ impl<'a> Worker<'a> {
                     let load = self.spec.load.context("nothing to send")?;
                     self.load(&load)?;
                 }
+                // The load was over already.
+                Order::Enough => {}
                 Order::End => {
                     self.fleet.close();
                     return Ok(());
@@ -137,11 +139,13 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Hands every message over when it is due, whatever became of those before it, and ends links meanwhile.
+    /// Hands every message over when it is due, whatever became of those before it, and ends links meanwhile. Until it
+    /// was enough.
     fn send_all(&mut self, plan: &Plan, start: Micros, load: &Load) -> Result<()> {
         let mut number = 0;
         let mut churn = Churn::new(load.churn);
-        while number < plan.messages() {
+        while number < plan.messages() && !self.tally.outcome.ended_early {
+            self.tally.outcome.ended_early = self.orders.try_recv() == Ok(Order::Enough);
             self.turn_until(Some(start.after(plan.turn(number).at_us)))?;
             self.part(&mut churn, start);
             for _ in 0..BURST {

@@ -54,6 +54,13 @@ impl Run {
         self.ends(0)
     }
 
+    /// Ends the load before its time; what was sent is judged as ever.
+    #[must_use]
+    pub fn enough(self) -> Self {
+        self.process.signal(libc::SIGTERM);
+        self
+    }
+
     /// Waits for the end, whatever the harness makes of it, and has what the devices kept judged by a process that
     /// saw nothing else: the harness's figures, and the judge's.
     ///

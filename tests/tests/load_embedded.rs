@@ -72,3 +72,19 @@ fn an_objective_that_is_missed_is_99() {
     let figures = Run::start_with(dir.path(), &server.data(), &[&server], load, &more).ends(99);
     assert_eq!((figures["acked"].as_u64(), figures["received"].as_u64()), (Some(60), Some(60)), "{figures}");
 }
+
+#[test]
+fn a_load_that_is_ended_before_its_time_is_judged_as_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), "server", &[]);
+    let load = Load { links: 20, rate: 40, duration: Duration::from_secs(60) };
+    let run = Run::start(dir.path(), &server.data(), &[&server], load);
+    within(Duration::from_secs(60), "some were delivered", || {
+        (server.metric("godwit_conn_pushes_total{outcome=\"written\"}")? >= 100.0).then_some(())
+    });
+    let figures = run.enough().passes();
+    assert_eq!(figures["ended_early"], true, "{figures}");
+    let sent = figures["sent"].as_u64();
+    assert!(sent >= Some(50) && sent < Some(2_400), "{figures}");
+    assert_eq!((figures["acked"].as_u64(), figures["received"].as_u64()), (sent, sent), "{figures}");
+}

@@ -83,12 +83,16 @@ impl Fault {
         ];
         let more: &[Self] = match storage {
             Storage::Embedded => &[F::SyncFails, F::SlowSync, F::DiskFull],
-            Storage::Cluster { .. } => {
-                use Fault::{
-                    BrokerCut, BrokerKill, BrokerStop, NodeCut, NodeKill, NodeStop, StreamsIn, StreamsOut,
-                };
-                &[BrokerKill, BrokerStop, NodeKill, NodeStop, BrokerCut, NodeCut, StreamsIn, StreamsOut]
-            }
+            Storage::Cluster { .. } => &[
+                F::BrokerKill,
+                F::BrokerStop,
+                F::NodeKill,
+                F::NodeStop,
+                F::BrokerCut,
+                F::NodeCut,
+                F::StreamsIn,
+                F::StreamsOut,
+            ],
         };
         let steps = Step::all(storage).iter().flat_map(|step| [F::KillAt(*step), F::StopAt(*step)]);
         both.into_iter().chain(more.iter().copied()).chain(steps).collect()

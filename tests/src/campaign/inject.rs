@@ -26,7 +26,6 @@ const BETWEEN_EINTR: Duration = Duration::from_millis(5);
 const SLOW_SYNC: Duration = Duration::from_millis(150);
 /// How far a clock goes wrong at most, in seconds.
 const HOUR: i64 = 3_600;
-
 /// Resets for so long end every link.
 const RESETS: Duration = Duration::from_millis(500);
 
@@ -56,38 +55,40 @@ impl Display for Happened {
 impl Stage {
     /// Lets a fault happen for its time.
     pub(super) fn suffer(&mut self, fault: Fault, lasts: Duration, rng: &mut SmallRng) -> Happened {
+        let mut leaders_moved = 0;
         let (whom, is_felt) = match fault {
             Fault::KillAt(step) => {
                 let whom = self.passes(step, rng);
-                (whom, self.kill_at(whom, step, rng))
+                (server(whom), self.kill_at(whom, step, rng))
             }
             Fault::StopAt(step) => {
                 let whom = self.passes(step, rng);
-                (whom, self.stop_at(whom, step, lasts, rng))
+                (server(whom), self.stop_at(whom, step, lasts, rng))
             }
             Fault::Kill | Fault::KillTwice | Fault::Stop | Fault::Drain | Fault::ClockShift => {
                 let whom = rng.random_range(0..self.servers.len());
-                (whom, self.suffer_process(fault, whom, lasts, rng))
+                self.suffer_process(fault, whom, lasts, rng);
+                (server(whom), true)
             }
-            Fault::BrokerKill
-            | Fault::BrokerStop
-            | Fault::BrokerCut
-            | Fault::NodeKill
-            | Fault::NodeStop
-            | Fault::NodeCut => {
-                let which = rng.random_range(0..3_usize);
-                let (is_felt, leaders_moved) = self.suffer_back_end(fault, which, lasts);
-                return Happened { whom: format!("back end {}", which + 1), lasts, is_felt, leaders_moved };
+            Fault::BrokerKill | Fault::BrokerStop | Fault::BrokerCut => {
+                let (which, before) = (rng.random_range(0..3), self.leaders());
+                let is_felt = self.suffer_broker(fault, which, lasts);
+                leaders_moved = self.leaders().iter().zip(&before).filter(|(after, b)| after != b).count();
+                (format!("broker {}", which + 1), is_felt)
+            }
+            Fault::NodeKill | Fault::NodeStop | Fault::NodeCut => {
+                let which = rng.random_range(0..3);
+                (format!("node {}", which + 1), self.suffer_node(fault, which, lasts))
             }
             _ => {
                 let whom = self.busiest();
-                (whom, self.suffer_links(fault, whom, lasts, rng))
+                (server(whom), self.suffer_links(fault, whom, lasts, rng))
             }
         };
-        Happened { whom: format!("server {whom}"), lasts, is_felt, leaders_moved: 0 }
+        Happened { whom, lasts, is_felt, leaders_moved }
     }
 
-    fn suffer_process(&mut self, fault: Fault, whom: usize, lasts: Duration, rng: &mut SmallRng) -> bool {
+    fn suffer_process(&mut self, fault: Fault, whom: usize, lasts: Duration, rng: &mut SmallRng) {
         match fault {
             Fault::KillTwice => {
                 self.kill_starting(whom, Duration::from_millis(rng.random_range(0..STARTING_MS)));
@@ -105,12 +106,9 @@ impl Stage {
             }
             _ => self.kill(whom, lasts),
         }
-        true
     }
 
     fn suffer_links(&mut self, fault: Fault, conn: usize, lasts: Duration, rng: &mut SmallRng) -> bool {
-        // What an error is for the system's part.
-        let short_of = [["ENFILE", "ENOBUFS"], ["ENOMEM", "ENOMEM"]][rng.random_range(0..2)];
         let devices = [self.servers[conn].address()];
         match fault {
             Fault::DropIn => cut(&devices, Cut::In, lasts) > 0,
@@ -120,18 +118,26 @@ impl Stage {
             Fault::StreamsOut => cut(&self.stream_addresses(), Cut::Out, lasts) > 0,
             Fault::Descriptors => self.descriptors(conn, lasts),
             Fault::AcceptFails => {
-                let accepts = self.inject(conn, "accept4", &format!("error={}", short_of[0]));
-                self.all_come_again();
+                let error = ["ENFILE", "ENOMEM"][rng.random_range(0..2)];
+                let accepts = self.inject(conn, "accept4", &format!("error={error}"));
+                cut(&self.conn_addresses(), Cut::Reset, RESETS);
                 sleep(lasts);
                 accepts.end() > 0
             }
-            Fault::WaitFails => self.wait_fails(conn, lasts),
+            Fault::WaitFails => {
+                self.wait_fails(conn, lasts);
+                true
+            }
             Fault::WriteFails => {
-                let writes = self.inject(conn, "writev,sendto", &format!("error={}:when=1+50", short_of[1]));
+                let error = ["ENOBUFS", "ENOMEM"][rng.random_range(0..2)];
+                let writes = self.inject(conn, "writev,sendto", &format!("error={error}:when=1+50"));
                 sleep(lasts);
                 writes.end() > 0
             }
-            Fault::SyncFails => self.sync_fails(conn),
+            Fault::SyncFails => {
+                self.sync_fails(conn);
+                true
+            }
             Fault::SlowSync => {
                 let syncs = Injection::slow_syncs(self.servers[conn].process().id(), SLOW_SYNC);
                 sleep(lasts);
@@ -149,18 +155,22 @@ impl Stage {
         }
     }
 
-    /// Whether it was felt, and how many partitions of the log have another leader by it.
-    fn suffer_back_end(&self, fault: Fault, which: usize, lasts: Duration) -> (bool, usize) {
-        let leaders = self.leaders();
-        let is_felt = match fault {
+    fn suffer_broker(&self, fault: Fault, which: usize, lasts: Duration) -> bool {
+        match fault {
             Fault::BrokerKill => self.kill_back_end("broker", which, lasts),
             Fault::BrokerStop => self.stop_back_end("broker", which, lasts),
-            Fault::BrokerCut => cut(&self.addresses(|b| &b.log)[which..=which], Cut::Both, lasts) > 0,
+            _ => return cut(&self.addresses(|b| &b.log)[which..=which], Cut::Both, lasts) > 0,
+        }
+        true
+    }
+
+    fn suffer_node(&self, fault: Fault, which: usize, lasts: Duration) -> bool {
+        match fault {
             Fault::NodeKill => self.kill_back_end("node", which, lasts),
             Fault::NodeStop => self.stop_back_end("node", which, lasts),
-            _ => cut(&self.addresses(|b| &b.store)[which..=which], Cut::Both, lasts) > 0,
-        };
-        (is_felt, self.leaders().iter().zip(&leaders).filter(|(after, before)| after != before).count())
+            _ => return cut(&self.addresses(|b| &b.store)[which..=which], Cut::Both, lasts) > 0,
+        }
+        true
     }
 
     fn kill(&mut self, whom: usize, lasts: Duration) {
@@ -171,18 +181,12 @@ impl Stage {
 
     /// Every call that waits ends with EINTR when a process goes on that stood still. Injected, the error would be
     /// another one (ENOSYS) for whoever waits while the injection ends.
-    fn wait_fails(&mut self, whom: usize, lasts: Duration) -> bool {
+    fn wait_fails(&mut self, whom: usize, lasts: Duration) {
         let end = Instant::now() + lasts;
         while Instant::now() < end {
             self.stop(whom, Duration::from_millis(1));
             sleep(BETWEEN_EINTR);
         }
-        true
-    }
-
-    /// Ends every link of every process.
-    fn all_come_again(&self) {
-        cut(&self.conn_addresses(), Cut::Reset, RESETS);
     }
 
     pub(super) fn stop(&mut self, whom: usize, lasts: Duration) {
@@ -217,33 +221,34 @@ impl Stage {
         turned_away > Some(0.0)
     }
 
-    fn sync_fails(&mut self, whom: usize) -> bool {
+    fn sync_fails(&mut self, whom: usize) {
         let injection = self.inject(whom, "fsync,fdatasync", "error=EIO");
         let code = ended(&mut self.servers[whom]);
         drop(injection);
         assert_eq!(code, SYNC_FAILED, "a failed fsync ends the process");
         self.servers[whom].restart();
-        true
     }
 
     fn inject(&mut self, whom: usize, calls: &str, what: &str) -> Injection {
         Injection::begin(&threads(self.servers[whom].process().id(), ""), calls, what)
     }
 
-    fn kill_back_end(&self, kind: &str, which: usize, lasts: Duration) -> bool {
+    fn kill_back_end(&self, kind: &str, which: usize, lasts: Duration) {
         signal(self.pids(kind)[which], libc::SIGKILL);
         sleep(lasts);
         self.backends_up();
-        true
     }
 
-    fn stop_back_end(&self, kind: &str, which: usize, lasts: Duration) -> bool {
+    fn stop_back_end(&self, kind: &str, which: usize, lasts: Duration) {
         let pid = self.pids(kind)[which];
         signal(pid, libc::SIGSTOP);
         sleep(lasts);
         signal(pid, libc::SIGCONT);
-        true
     }
+}
+
+fn server(whom: usize) -> String {
+    format!("server {whom}")
 }
 
 fn descriptors(pid: u32) -> usize {

@@ -19,6 +19,10 @@ use crate::wait::{asked_for, within};
 use fault::Fault;
 pub use report::Report;
 
+/// A slow machine takes so many times as long for its faults as it should, at most: the load goes on for them.
+const SLOW: u32 = 4;
+/// From the last sign-in to the first message: groups are made.
+const FOUNDING: Duration = Duration::from_secs(10);
 /// Everything has to arrive this long after the last send.
 const DRAIN: &str = "600s";
 /// All is well again this long after a fault is over.
@@ -31,7 +35,7 @@ const RESUMED: Duration = Duration::from_secs(60);
 pub struct Campaign {
     /// What the servers stand on.
     pub storage: Storage,
-    /// Messages that are sent, over all devices.
+    /// Messages that are sent, over all devices, and more where the faults are not over by then.
     pub messages: u32,
     /// Faults.
     pub faults: u32,
@@ -65,11 +69,8 @@ impl Campaign {
     pub fn run(&self) -> Report {
         let mut rng = SmallRng::seed_from_u64(self.seed);
         let mut stage = Stage::start(&self.storage, &self.dir);
-        let load = Load {
-            links: self.links,
-            rate: self.rate,
-            duration: Duration::from_secs(u64::from(self.messages.div_ceil(self.rate))),
-        };
+        let lasts = Duration::from_secs(u64::from(self.messages.div_ceil(self.rate)));
+        let load = Load { links: self.links, rate: self.rate, duration: lasts * SLOW };
         let more = ["--drain", DRAIN, "--groups", "10", "--twins"];
         let run = Run::start_with(&self.dir, &stage.data(), &stage.servers(), load, &more);
         within(HEALED, "the links are there", || stage.has_links(self.links).then_some(()));
@@ -78,11 +79,11 @@ impl Campaign {
         let kinds = Fault::all(&self.storage);
         for number in 0..self.faults {
             // Evenly over the load, the last one well before its end.
-            let due = load.duration.mul_f64(0.95 * f64::from(number) / f64::from(self.faults));
+            let due = lasts.mul_f64(0.95 * f64::from(number) / f64::from(self.faults));
             std::thread::sleep(due.saturating_sub(began.elapsed()));
             let fault = *kinds.choose(&mut rng).expect("there are faults");
-            let lasts = Duration::from_millis(rng.random_range(fault.lasts_ms()));
-            let happened = stage.suffer(fault, lasts, &mut rng);
+            let takes = Duration::from_millis(rng.random_range(fault.lasts_ms()));
+            let happened = stage.suffer(fault, takes, &mut rng);
             let healing = Instant::now();
             stage.heal();
             println!(
@@ -94,7 +95,8 @@ impl Campaign {
         let resuming = Instant::now();
         let all = asked_for(RESUMED, || stage.has_links(self.links).then(|| resuming.elapsed()));
         report.resumed(all);
-        report.judged(run.judged());
+        std::thread::sleep((lasts + FOUNDING).saturating_sub(began.elapsed()));
+        report.judged(run.enough().judged());
         report
     }
 }

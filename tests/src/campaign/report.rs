@@ -17,7 +17,7 @@ pub struct Report {
     faults: BTreeMap<Fault, Faults>,
     leaders_moved: usize,
     verdict: Value,
-    /// From the end of the last fault until every device was there; none where the load ended before.
+    /// From the end of the last fault until every device was there; none where not all of them were seen.
     resumed: Option<Duration>,
     harness: Value,
 }
