@@ -54,8 +54,8 @@ impl Campaign {
     #[must_use]
     pub fn rate(storage: &Storage, messages: u32, faults: u32) -> u32 {
         let fault_s = match storage {
-            Storage::Embedded => 6,
-            Storage::Cluster { .. } => 12,
+            Storage::Embedded => 4,
+            Storage::Cluster { .. } => 8,
         };
         (messages / (faults * fault_s).max(1)).max(1)
     }

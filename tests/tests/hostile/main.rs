@@ -8,6 +8,7 @@
     reason = "a test: it reads the clock, and ends where it must"
 )]
 
+mod backlog;
 mod bombs;
 mod floods;
 mod forgers;

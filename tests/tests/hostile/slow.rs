@@ -9,7 +9,7 @@ use proto::frame::prefix;
 use proto::limits::CLIENT_FRAME_BYTES_MAX;
 use proto::v1::{self, client_frame::Frame as C, send::Body, send::To, server_frame::Frame as S};
 use proto::{ConversationId, DeviceId, UserId};
-use tests::{Device, Injection, Load, Run, connect_narrow, frame_bytes, may_inject, within};
+use tests::{Device, connect_narrow, frame_bytes, within};
 
 use crate::{MIB, World};
 
@@ -49,76 +49,15 @@ fn readers_that_never_read_are_hinted_then_closed_and_take_no_more_than_their_sh
     assert!(matches!(back.expect(), S::SyncPage(page) if page.head == 1 + CRIES && !page.entries.is_empty()));
 }
 
-/// The least of everything that memory is spent on.
-const SMALL: [&str; 21] = [
-    "conn.reactors=1",
-    "conn.links_max=1000",
-    "conn.outbox_bytes_max=1200000",
-    "conn.buffered_bytes_max=2097152",
-    "conn.mailbox_bytes_max=1048576",
-    "conn.verify_queue_max=512",
-    "api.queries_max=2",
-    "storage.messages_partitions=2",
-    "storage.timelines_partitions=2",
-    "logic.cache_bytes_max=1048576",
-    "logic.staged_bytes_max=1048576",
-    "logic.batch_bytes_max=1048576",
-    "logic.stream_bytes_max=1048576",
-    "logic.sync_pages_max=2",
-    "logic.staged_records_max=4096",
-    "logic.batch_records_max=1024",
-    "embedded.cache_bytes=1048576",
-    "embedded.memtable_bytes=2097152",
-    "embedded.tail_bytes=1048576",
-    "embedded.mailbox_bytes=1048576",
-    "embedded.producer_bytes=1048576",
-];
-
-#[test]
-fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_formula_says() {
-    const STANDS: Duration = Duration::from_secs(120);
-    const CRIES: u64 = 30;
-    if !may_inject("a store that stands still") {
-        return;
-    }
-    let mut world = World::start(&SMALL);
-    let dir = tempfile::tempdir().unwrap();
-    // While the store stands, 225 MiB are to be sent.
-    let load = Load { links: 500, rate: 60, duration: Duration::from_secs(140) };
-    let more = ["--bytes", "32768", "--drain", "120s"];
-    let run = Run::start_with(dir.path(), &world.server.data(), &[&world.server], load, &more);
-    within(Duration::from_secs(60), "the links are there", || {
-        (world.metric("godwit_conn_live_links") >= f64::from(load.links)).then_some(())
-    });
-    // One in a hundred.
-    let (mut crier, epoch) = world.signed_in("crier", "phone");
-    let group = create(&mut crier, epoch, 5);
-    let readers: Vec<Device> = (0..5).map(|i| reader(&world, i)).collect();
-    (0..CRIES).for_each(|i| cry(&mut crier, &group, epoch, 2 + i, 16 * 1024));
-    let injection = Injection::slow_syncs(world.server.process().id(), STANDS);
-    let landed = |world: &World| world.metric("godwit_conn_appends_total{outcome=\"landed\"}");
-    std::thread::sleep(STANDS / 4);
-    let before = landed(&world);
-    std::thread::sleep(STANDS / 2);
-    assert_eq!(landed(&world), before, "the store does not stand still");
-    std::thread::sleep(STANDS / 4);
-    drop(injection);
-    let (_, verdict) = run.judged();
-    drop(readers);
-    assert_eq!(verdict["exit"], 0, "{verdict}");
-    let (peak, most) = (world.server.peak_bytes(), world.server.memory_bytes_max());
-    println!("memory: {} MiB at the most, {} MiB by the formula", peak / MIB, most / MIB);
-    assert!(peak <= most + most / 10, "{peak} bytes of memory; the formula says {most}");
-}
-
-fn reader(world: &World, number: usize) -> Device {
+/// A link that is never read from again.
+pub(crate) fn reader(world: &World, number: usize) -> Device {
     let mut link = Device::over(connect_narrow(world.server.address()));
     link.sign_in(&world.token(&format!("reader-{number}"), "phone"));
     link
 }
 
 /// A group of so many readers; its id.
-fn create(crier: &mut Device, epoch: u64, readers: usize) -> Bytes {
+pub(crate) fn create(crier: &mut Device, epoch: u64, readers: usize) -> Bytes {
     let (user, device) = (UserId::new("crier").unwrap(), DeviceId::new("phone").unwrap());
     let id = ConversationId::group(&user, &device, "key").unwrap().to_bytes();
     let members = (0..readers).map(|i| format!("reader-{i}")).collect();
@@ -127,7 +66,8 @@ fn create(crier: &mut Device, epoch: u64, readers: usize) -> Bytes {
     id
 }
 
-fn cry(crier: &mut Device, group: &Bytes, epoch: u64, n: u64, bytes: usize) {
+/// Says so many bytes to the group.
+pub(crate) fn cry(crier: &mut Device, group: &Bytes, epoch: u64, n: u64, bytes: usize) {
     let message = v1::Message { kind: 1, data: Bytes::from(vec![b'x'; bytes]) };
     say(crier, group, epoch, n, Body::Message(message));
 }

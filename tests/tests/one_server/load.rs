@@ -1,8 +1,6 @@
 //! One process on embedded storage under load, killed again and again: nothing acknowledged is lost, nothing is
 //! there twice, nothing out of order. And that the harness would have said so.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
-
 use std::path::Path;
 use std::time::Duration;
 

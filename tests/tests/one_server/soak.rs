@@ -1,8 +1,6 @@
 //! The mixed load: groups, users with two devices, and links that come and go. And that a soak, which runs it for
 //! hours, still runs at all.
 
-#![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
-
 use std::time::Duration;
 
 use tests::{Load, Run, Server, Soak};

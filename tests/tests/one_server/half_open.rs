@@ -1,9 +1,6 @@
 //! Links whose other end has gone without a word: found in time, whether or not something waits to be written to
 //! them, while the links beside them stay.
 
-#![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
-#![allow(clippy::disallowed_methods, reason = "a test: it reads the clock")]
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

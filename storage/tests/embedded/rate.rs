@@ -1,14 +1,5 @@
 //! How fast the embedded log appends, beside a bare append + fdatasync loop in the same run:
-//! `cargo test --release -p storage --test embedded_rate -- --ignored --nocapture`.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::cast_precision_loss,
-    clippy::disallowed_methods,
-    reason = "a measurement in a test"
-)]
-#![cfg(feature = "embedded")]
+//! `cargo test --release -p storage --test embedded rate -- --ignored --nocapture`.
 
 use std::fs::File;
 use std::io::Write;

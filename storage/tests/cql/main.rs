@@ -9,8 +9,11 @@
     reason = "a test: what it does not expect ends it"
 )]
 
+#[path = "../cql_keyspace/mod.rs"]
 mod cql_keyspace;
+#[path = "../left_out/mod.rs"]
 mod left_out;
+mod rows;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! What is never in a log, whatever its level: tokens, and what people say.
 
-#![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
-
 use bytes::Bytes;
 use client::development::{Key, find_key};
 use prost::Message;

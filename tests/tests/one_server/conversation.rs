@@ -1,13 +1,6 @@
 //! Two devices and one server on embedded storage, as in the README: they talk, the server is killed and
 //! restarted under them, drained, and nothing is lost, doubled or out of order.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test: what it does not expect ends it"
-)]
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -211,7 +204,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 /// The document from which operators make their dashboards and alerts.
-const OPERATING: &str = include_str!("../../docs/OPERATING.md");
+const OPERATING: &str = include_str!("../../../docs/OPERATING.md");
 
 #[test]
 fn every_metric_that_operators_are_told_of_is_there() {

@@ -1,22 +1,18 @@
 //! What a process that dies leaves behind: killed in the middle of its work, and stopped by a failed
 //! fsync. The process that dies is this test binary, run again as `dying_process`.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
-#![cfg(feature = "embedded")]
-
-mod left_out;
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use left_out::can;
 use proto::{Tick, UserId};
 use storage::embedded::{self, EXIT_FSYNC, Embedded, Options};
 use storage::log::{Append, AppendError, Partitions, Report, Tag, Topic};
 use storage::tables::{Checkpoint, EntryRow};
+
+use crate::left_out::can;
 
 const PARTITIONS: Partitions = Partitions { messages: 4, timelines: 1 };
 const DIRECTORY: &str = "GODWIT_TEST_DIRECTORY";
@@ -89,7 +85,7 @@ struct Dying {
 /// Starts it, and waits until its data is open.
 fn start(dir: &Path) -> Dying {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "dying_process", "--ignored", "--nocapture"]).env(DIRECTORY, dir);
+    command.args(["--exact", "crash::dying_process", "--ignored", "--nocapture"]).env(DIRECTORY, dir);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().ends_with("ready")), "it never opened its data");

@@ -5,9 +5,17 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
     reason = "a test"
 )]
 #![cfg(all(feature = "embedded", feature = "conformance"))]
+
+mod crash;
+mod faults;
+#[path = "../left_out/mod.rs"]
+mod left_out;
+mod rate;
 
 use std::sync::{Arc, Mutex};
 

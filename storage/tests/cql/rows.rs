@@ -1,20 +1,9 @@
 //! The CQL tables' rows as they lie in a real database: their write times, rows that were spoilt, and who may
 //! create them.
-#![cfg(feature = "cql")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "a test: what it does not expect ends it"
-)]
-
-mod cql_keyspace;
-mod left_out;
 
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use cql_keyspace::{Keyspace, PARTITIONS};
 use proto::{ConversationId, Tick, UserId};
 use scylla::client::session::Session;
 use storage::cql::{self, Options};
@@ -23,6 +12,8 @@ use storage::tables::{
     Checkpoint, ConversationWrite, EntryRow, Fence, HistoryRow, SessionRow, SessionWrite, Store, StoreError,
     UserWrite,
 };
+
+use crate::cql_keyspace::{Keyspace, PARTITIONS};
 
 const CHILD: &str = "GODWIT_TEST_CQL_CHILD";
 
@@ -165,7 +156,7 @@ async fn processes_that_start_together_create_the_tables_once() {
     let exe = std::env::current_exe().unwrap();
     let child = || {
         let mut command = Command::new(&exe);
-        command.args(["--ignored", "--exact", "opens_what_it_is_told", "--nocapture"]);
+        command.args(["--ignored", "--exact", "rows::opens_what_it_is_told", "--nocapture"]);
         command.env(CHILD, keyspace.url()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     for child in [child(), child()] {

@@ -1,7 +1,5 @@
 //! What `serve` does not begin with: data in use, data of other partition counts, settings that are wrong.
 
-#![allow(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
-
 use std::process::Command;
 
 use tests::{DEADLINE, Server, binary, run_until_it_ends};

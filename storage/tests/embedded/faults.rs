@@ -2,11 +2,6 @@
 //! place once the disk is well. On a small tmpfs, and with errors made by strace; left out, by name,
 //! where mounting or attaching is not permitted.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
-#![cfg(all(feature = "embedded", feature = "conformance"))]
-
-mod left_out;
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use left_out::can;
 use proto::{Tick, UserId};
 use storage::conformance::log::{end, read};
 use storage::conformance::reports::Reports;
 use storage::embedded::{self, Embedded, Options};
 use storage::log::{Append, AppendError, Log, Partitions, Producer, Tag, Topic};
 use storage::tables::{EntryRow, StoreError};
+
+use crate::left_out::can;
 
 const MIB: usize = 1024 * 1024;
 

@@ -3,8 +3,6 @@
 //!
 //! It says how to watch it, and `GODWIT_TEST_PACE_MS` slows it down for that: `docs/CHAT.md`.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what it does not expect ends it")]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
