@@ -66,6 +66,7 @@ fn node(cluster: &Cluster, jars: &Path, i: u16) -> Result<Node> {
         "-Xmx768m",
         "-XX:MaxDirectMemorySize=384m",
         "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
         "-XX:+PerfDisableSharedMem",
         "-XX:+ExitOnOutOfMemoryError",
         "-Xss512k",
