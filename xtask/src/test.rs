@@ -11,6 +11,9 @@ use crate::tools::{cargo, is_ci, root};
 /// Seeds of the simulation in a run of everything; a run of `sim` alone has fewer.
 const SIM_SEEDS: &str = "5000";
 
+/// Tests of one binary that run at once: most of them wait.
+const THREADS: &str = "4";
+
 /// What the runs of a test command add up to.
 #[derive(Default, Debug, PartialEq, Eq)]
 struct Sum {
@@ -86,6 +89,9 @@ fn run_tests(cluster: Option<&Cluster>, args: &[String]) -> Result<(Sum, bool)> 
     command.args(["test", "--no-fail-fast"]);
     if !args.iter().any(|arg| arg == "-p" || arg == "--package") {
         command.arg("--workspace");
+    }
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        command.env("RUST_TEST_THREADS", THREADS);
     }
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped());
     if let (true, Some(built)) = (args.is_empty(), std::env::current_exe()?.parent()) {

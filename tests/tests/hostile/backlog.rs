@@ -42,7 +42,7 @@ fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_f
     let mut world = World::start(&SMALL);
     let dir = tempfile::tempdir().unwrap();
     // While the store stands, 225 MiB are to be sent.
-    let load = Load { links: 500, rate: 60, duration: Duration::from_secs(140) };
+    let load = Load { links: 500, rate: 60, duration: Duration::from_secs(130) };
     let more = ["--bytes", "32768", "--drain", "120s"];
     let run = Run::start_with(dir.path(), &world.server.data(), &[&world.server], load, &more);
     within(Duration::from_secs(60), "the links are there", || {
