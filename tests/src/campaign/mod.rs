@@ -83,11 +83,13 @@ impl Campaign {
             std::thread::sleep(due.saturating_sub(began.elapsed()));
             let fault = *kinds.choose(&mut rng).expect("there are faults");
             let takes = Duration::from_millis(rng.random_range(fault.lasts_ms()));
+            let suffering = Instant::now();
             let happened = stage.suffer(fault, takes, &mut rng);
             let healing = Instant::now();
             stage.heal();
             println!(
-                "{number}: {fault:?}, {happened}; well again after {:.1} s",
+                "{number}: {fault:?}, {happened}; over after {:.1} s, and {:.1} s later all is well again",
+                (healing - suffering).as_secs_f64(),
                 healing.elapsed().as_secs_f64()
             );
             report.happened(fault, &happened, healing.elapsed());
