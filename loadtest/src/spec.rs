@@ -49,6 +49,8 @@ pub(crate) struct Load {
 pub(crate) enum Order {
     /// So many of its links are to be signed in.
     Links(u64),
+    /// Make the groups.
+    Found,
     /// Begin the load.
     Go,
     /// Send no more: the load ends before its time.
@@ -62,6 +64,8 @@ pub(crate) enum Order {
 pub(crate) enum Report {
     /// All the links it was told to sign in are, and so many Pings went out so far.
     Live { pings: u64 },
+    /// The groups are made.
+    Founded,
     /// The last message was handed over.
     Sent,
     /// Everything has arrived, or will not.

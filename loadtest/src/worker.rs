@@ -60,6 +60,10 @@ impl<'a> Worker<'a> {
         loop {
             match self.order()? {
                 Order::Links(links) => self.sign_in(links)?,
+                Order::Found => {
+                    self.make_groups()?;
+                    report(&Report::Founded)?;
+                }
                 Order::Go => {
                     let load = self.spec.load.context("nothing to send")?;
                     self.load(&load)?;
@@ -106,7 +110,6 @@ impl<'a> Worker<'a> {
     fn load(&mut self, load: &Load) -> Result<()> {
         let plan =
             Plan { pairs: self.spec.links / 2, rate: load.rate, duration_us: load.duration_s * 1_000_000 };
-        self.make_groups()?;
         let start = self.fleet.now();
         let (cpu, live) = (usage::cpu_us(), self.tally.live);
         self.tally.plan = Some((plan, start));

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::binary::loadtest;
 use crate::process::Process;
 use crate::server::Server;
+use crate::wait::within;
 
 /// What is loaded, and how much.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,17 @@ impl Run {
     #[must_use]
     pub fn passes(self) -> Value {
         self.ends(0)
+    }
+
+    /// Waits until the first message is due: links are signed in, and groups are made.
+    ///
+    /// # Panics
+    /// It does not come to that.
+    pub fn begins(&self) {
+        let log = self.dir.join("loadtest.log");
+        within(Duration::from_secs(120), "the load begins", || {
+            std::fs::read_to_string(&log).ok()?.contains("the load begins").then_some(())
+        });
     }
 
     /// Ends the load before its time; what was sent is judged as ever.

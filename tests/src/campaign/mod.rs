@@ -15,18 +15,16 @@ use rand::{RngExt, SeedableRng};
 
 use crate::load::{Load, Run};
 use crate::stage::{Stage, Storage};
-use crate::wait::{asked_for, within};
+use crate::wait::asked_for;
 use fault::Fault;
 pub use report::Report;
 
 /// A slow machine takes so many times as long for its faults as it should, at most: the load goes on for them.
 const SLOW: u32 = 4;
-/// From the last sign-in to the first message: groups are made.
-const FOUNDING: Duration = Duration::from_secs(10);
+/// A message that is due is sent so long after, at the most.
+const LATE: Duration = Duration::from_secs(2);
 /// Everything has to arrive this long after the last send.
 const DRAIN: &str = "600s";
-/// All is well again this long after a fault is over.
-const HEALED: Duration = Duration::from_secs(120);
 /// Devices wait for 20 s at most before they come again.
 const RESUMED: Duration = Duration::from_secs(60);
 
@@ -73,7 +71,7 @@ impl Campaign {
         let load = Load { links: self.links, rate: self.rate, duration: lasts * SLOW };
         let more = ["--drain", DRAIN, "--groups", "10", "--twins"];
         let run = Run::start_with(&self.dir, &stage.data(), &stage.servers(), load, &more);
-        within(HEALED, "the links are there", || stage.has_links(self.links).then_some(()));
+        run.begins();
         let began = Instant::now();
         let mut report = Report::new(self);
         let kinds = Fault::all(&self.storage);
@@ -97,7 +95,7 @@ impl Campaign {
         let resuming = Instant::now();
         let all = asked_for(RESUMED, || stage.has_links(self.links).then(|| resuming.elapsed()));
         report.resumed(all);
-        std::thread::sleep((lasts + FOUNDING).saturating_sub(began.elapsed()));
+        std::thread::sleep((lasts + LATE).saturating_sub(began.elapsed()));
         report.judged(run.enough().judged());
         report
     }
