@@ -66,7 +66,7 @@ impl Crew {
     pub(crate) fn links(&mut self, links: u64) -> Result<u64> {
         let all = self.links;
         for worker in &mut self.workers {
-            worker.tell(Order::Links(worker.links * links / all))?;
+            tell(&mut worker.orders, Order::Links(worker.links * links / all))?;
         }
         let mut sum = 0;
         self.gather(|report| match report {
@@ -81,7 +81,7 @@ impl Crew {
 
     /// Tells every worker.
     pub(crate) fn order(&mut self, order: Order) -> Result<()> {
-        self.workers.iter_mut().try_for_each(|worker| worker.tell(order))
+        self.workers.iter_mut().try_for_each(|worker| tell(&mut worker.orders, order))
     }
 
     /// From now on SIGTERM ends the load before its time, and a second one this program.
@@ -110,12 +110,6 @@ impl Crew {
             ensure!(wanted(report), "a worker reports out of turn");
         }
         Ok(())
-    }
-}
-
-impl Worker {
-    fn tell(&mut self, order: Order) -> Result<()> {
-        tell(&mut self.orders, order)
     }
 }
 

@@ -14,9 +14,6 @@ use crate::{figures, intervals, journal, run_id};
 /// A harness that is later than this with a send is not the open loop it says it is.
 const LATE_US_MAX: u64 = 1_000_000;
 
-/// What is said when the first message is due.
-const BEGUN: &str = "the load begins";
-
 /// Runs it.
 pub(crate) fn run(args: &Send) -> Result<Exit> {
     if let Some(group) = args.groups.filter(|group| !args.links.is_multiple_of(*group)) {
@@ -31,9 +28,9 @@ pub(crate) fn run(args: &Send) -> Result<Exit> {
     crew.order(Order::Found)?;
     crew.gather(|report| matches!(report, Report::Founded))?;
     let before = usage::servers(&args.target.ops);
-    crew.heed_sigterm()?;
     crew.order(Order::Go)?;
-    println!("{BEGUN}");
+    crew.heed_sigterm()?;
+    println!("the load begins");
     crew.gather(|report| matches!(report, Report::Sent))?;
     let loaded = usage::servers(&args.target.ops);
     crew.gather(|report| matches!(report, Report::Drained))?;

@@ -12,7 +12,7 @@ use storage::embedded::{self, EXIT_FSYNC, Embedded, Options};
 use storage::log::{Append, AppendError, Partitions, Report, Tag, Topic};
 use storage::tables::{Checkpoint, EntryRow};
 
-use crate::left_out::can;
+use crate::strace::{ALONE, attached};
 
 const PARTITIONS: Partitions = Partitions { messages: 4, timelines: 1 };
 const DIRECTORY: &str = "GODWIT_TEST_DIRECTORY";
@@ -144,6 +144,7 @@ async fn check(dir: &Path, said: &Said) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_nothing_reported_is_lost() {
+    let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let mut said = Said::default();
     for round in 1..=5_u32 {
@@ -164,27 +165,14 @@ async fn killed_in_the_middle_nothing_reported_is_lost() {
     }
 }
 
-/// `strace` makes every fsync of a running process fail. None where that is not possible.
-fn fail_fsyncs(pid: u32) -> Option<Child> {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "-p", &pid.to_string()]);
-    let mut strace = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok()?;
-    let mut lines = BufReader::new(strace.stderr.take()?).lines();
-    if lines.any(|line| line.is_ok_and(|line| line.contains("attached"))) {
-        std::thread::spawn(move || lines.for_each(drop));
-        return Some(strace);
-    }
-    let _ = strace.wait();
-    None
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_fsync_ends_the_process() {
+    let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let mut dying = start(dir.path());
-    let strace = fail_fsyncs(dying.child.id());
-    can("a failed fsync", strace.is_some(), "there is no strace, or it may not trace");
-    let Some(mut strace) = strace else {
+    let pid = dying.child.id().to_string();
+    let fail_fsyncs = ["-f", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "-p", &pid];
+    let Some(mut strace) = attached("a failed fsync", &fail_fsyncs) else {
         dying.child.kill().unwrap();
         dying.child.wait().unwrap();
         return;

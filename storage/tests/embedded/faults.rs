@@ -2,9 +2,8 @@
 //! place once the disk is well. On a small tmpfs, and with errors made by strace; left out, by name,
 //! where mounting or attaching is not permitted.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use storage::log::{Append, AppendError, Log, Partitions, Producer, Tag, Topic};
 use storage::tables::{EntryRow, StoreError};
 
 use crate::left_out::can;
+use crate::strace::{ALONE, attached};
 
 const MIB: usize = 1024 * 1024;
 
@@ -78,6 +78,7 @@ fn entry(seq: u64) -> EntryRow {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_reserve_writes_are_refused_and_reads_go_on() {
+    let _alone = ALONE.lock().await;
     let Some(disk) = Tmpfs::mount(16) else { return };
     let data = open(&disk.data(), 6 * MIB);
     let (log, store) = (data.log(), data.store());
@@ -106,6 +107,7 @@ async fn below_the_reserve_writes_are_refused_and_reads_go_on() {
 /// Without a reserve the engine itself runs into the end of the disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_full_to_the_last_byte_is_recovered_from_in_place() {
+    let _alone = ALONE.lock().await;
     let Some(disk) = Tmpfs::mount(8) else { return };
     let data = open(&disk.data(), 0);
     let (log, store) = (data.log(), data.store());
@@ -150,32 +152,20 @@ async fn a_disk_full_to_the_last_byte_is_recovered_from_in_place() {
     assert_eq!(data.store().timelines().after(&user, 0, 9).await.unwrap(), [entry(1), entry(2)]);
 }
 
-/// Makes every write to a file fail, for this very process. None where that is not possible.
-fn fail_writes(file: &Path) -> Option<Child> {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-e", "trace=write", "-e", "inject=write:error=EIO", "-P"]).arg(file);
-    command.args(["-p", &std::process::id().to_string()]).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut strace = command.spawn().ok()?;
-    let mut lines = BufReader::new(strace.stderr.take()?).lines();
-    if lines.any(|line| line.is_ok_and(|line| line.contains("attached"))) {
-        std::thread::spawn(move || lines.for_each(drop));
-        return Some(strace);
-    }
-    let _ = strace.wait();
-    None
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_io_error_is_recovered_from_in_place() {
+    let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let data = open(dir.path(), 0);
     let (log, store) = (data.log(), data.store());
     let reports = Reports::new();
     let producer = log.producer(100, reports.clone()).unwrap();
     assert_eq!(append(&*producer, &reports, 0).await, Ok(()));
-    let strace = fail_writes(&dir.path().join("data/0.jnl"));
-    can("an I/O error", strace.is_some(), "there is no strace, or it may not trace");
-    let Some(mut strace) = strace else { return };
+    // Every write to the journal, by this very process.
+    let (journal, pid) = (dir.path().join("data/0.jnl"), std::process::id().to_string());
+    let journal = journal.to_str().unwrap();
+    let fail_writes = ["-f", "-e", "trace=write", "-e", "inject=write:error=EIO", "-P", journal, "-p", &pid];
+    let Some(mut strace) = attached("an I/O error", &fail_writes) else { return };
     assert_eq!(append(&*producer, &reports, 1).await, Err(AppendError::Rejected));
     let refused = store.timelines().put(vec![entry(1)]).await;
     assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");

@@ -10,6 +10,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::fault::Fault;
+use crate::backends::Backends;
 use crate::net::{Cut, cut};
 use crate::process::signal;
 use crate::stage::{Stage, ended};
@@ -72,13 +73,16 @@ impl Stage {
             }
             Fault::BrokerKill | Fault::BrokerStop | Fault::BrokerCut => {
                 let (which, before) = (rng.random_range(0..3), self.leaders());
-                let is_felt = self.suffer_broker(fault, which, lasts);
+                let is_felt = self.suffer_back_end(fault, "broker", which, lasts, |b| &b.log);
                 leaders_moved = self.leaders().iter().zip(&before).filter(|(after, b)| after != b).count();
                 (format!("broker {}", which + 1), is_felt)
             }
             Fault::NodeKill | Fault::NodeStop | Fault::NodeCut => {
                 let which = rng.random_range(0..3);
-                (format!("node {}", which + 1), self.suffer_node(fault, which, lasts))
+                (
+                    format!("node {}", which + 1),
+                    self.suffer_back_end(fault, "node", which, lasts, |b| &b.store),
+                )
             }
             _ => {
                 let whom = self.busiest();
@@ -155,20 +159,26 @@ impl Stage {
         }
     }
 
-    fn suffer_broker(&self, fault: Fault, which: usize, lasts: Duration) -> bool {
-        match fault {
-            Fault::BrokerKill => self.kill_back_end("broker", which, lasts),
-            Fault::BrokerStop => self.stop_back_end("broker", which, lasts),
-            _ => return cut(&self.addresses(|b| &b.log)[which..=which], Cut::Both, lasts) > 0,
-        }
-        true
-    }
-
-    fn suffer_node(&self, fault: Fault, which: usize, lasts: Duration) -> bool {
-        match fault {
-            Fault::NodeKill => self.kill_back_end("node", which, lasts),
-            Fault::NodeStop => self.stop_back_end("node", which, lasts),
-            _ => return cut(&self.addresses(|b| &b.store)[which..=which], Cut::Both, lasts) > 0,
+    fn suffer_back_end(
+        &self,
+        fault: Fault,
+        kind: &str,
+        which: usize,
+        lasts: Duration,
+        url: impl Fn(&Backends) -> &str,
+    ) -> bool {
+        let is_killed = match fault {
+            Fault::BrokerKill | Fault::NodeKill => true,
+            Fault::BrokerStop | Fault::NodeStop => false,
+            _ => return cut(&self.addresses(url)[which..=which], Cut::Both, lasts) > 0,
+        };
+        let pid = self.pids(kind)[which];
+        signal(pid, if is_killed { libc::SIGKILL } else { libc::SIGSTOP });
+        sleep(lasts);
+        if is_killed {
+            self.backends_up();
+        } else {
+            signal(pid, libc::SIGCONT);
         }
         true
     }
@@ -231,19 +241,6 @@ impl Stage {
 
     fn inject(&mut self, whom: usize, calls: &str, what: &str) -> Injection {
         Injection::begin(&threads(self.servers[whom].process().id(), ""), calls, what)
-    }
-
-    fn kill_back_end(&self, kind: &str, which: usize, lasts: Duration) {
-        signal(self.pids(kind)[which], libc::SIGKILL);
-        sleep(lasts);
-        self.backends_up();
-    }
-
-    fn stop_back_end(&self, kind: &str, which: usize, lasts: Duration) {
-        let pid = self.pids(kind)[which];
-        signal(pid, libc::SIGSTOP);
-        sleep(lasts);
-        signal(pid, libc::SIGCONT);
     }
 }
 
