@@ -137,6 +137,9 @@ mod tests {
             "process_start_time_seconds ",
             "process_open_fds ",
             "godwit_process_rss_anon_bytes ",
+            "godwit_allocator_allocated_bytes ",
+            "godwit_allocator_active_bytes ",
+            "godwit_allocator_resident_bytes ",
             "godwit_build_info{version=",
             "# EOF",
         ] {

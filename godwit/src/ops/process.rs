@@ -1,5 +1,5 @@
-//! Figures of the process itself, read from /proc at every scrape. Where there is no /proc they are left
-//! out.
+//! Figures of the process itself, read from /proc and from its allocator at every scrape. Where there is no /proc
+//! they are left out.
 
 use std::fmt;
 use std::fs;
@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tikv_jemalloc_ctl::{self as jemalloc, stats};
 
 use crate::{clock, version};
 
@@ -55,10 +56,44 @@ impl Collector for Process {
         if let Some(bytes) = status_bytes("RssAnon:") {
             put("godwit_process_rss_anon_bytes", "Memory held, files left out", &ConstGauge::new(bytes))?;
         }
+        if let Some(Allocator { allocated, active, resident }) = Allocator::now() {
+            put(
+                "godwit_allocator_allocated_bytes",
+                "Memory that the program holds",
+                &ConstGauge::new(allocated),
+            )?;
+            put("godwit_allocator_active_bytes", "Pages that it lies in", &ConstGauge::new(active))?;
+            put(
+                "godwit_allocator_resident_bytes",
+                "These pages, the allocator's own, and those that go back to the system soon",
+                &ConstGauge::new(resident),
+            )?;
+        }
         if let Some(count) = open_fds() {
             put("process_open_fds", "Open descriptors", &ConstGauge::new(count))?;
         }
         Ok(())
+    }
+}
+
+/// What the allocator holds, in bytes.
+#[derive(Debug)]
+struct Allocator {
+    allocated: u64,
+    active: u64,
+    resident: u64,
+}
+
+impl Allocator {
+    /// None where it was built without statistics.
+    fn now() -> Option<Self> {
+        jemalloc::epoch::advance().ok()?;
+        let bytes = |read: jemalloc::Result<usize>| u64::try_from(read.ok()?).ok();
+        Some(Self {
+            allocated: bytes(stats::allocated::read())?,
+            active: bytes(stats::active::read())?,
+            resident: bytes(stats::resident::read())?,
+        })
     }
 }
 

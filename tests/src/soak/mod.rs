@@ -95,6 +95,7 @@ impl Soak {
             let sample = Sample {
                 at: began.elapsed(),
                 rss_kib: memory_kib(pid, "RssAnon:").into(),
+                allocated_kib: figure("godwit_allocator_allocated_bytes") / 1024.0,
                 cache_kib: figure("godwit_storage_cache_bytes") / 1024.0,
                 descriptors: Descriptors::of(pid),
                 disk: Disk::of(&server.data()),

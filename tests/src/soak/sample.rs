@@ -13,7 +13,9 @@ pub(super) struct Sample {
     pub(super) at: Duration,
     /// RssAnon, in KiB.
     pub(super) rss_kib: f64,
-    /// Of it, what the engine's cache of blocks holds: it fills up to its cap while there is more on disk.
+    /// What the server's allocator gave out and has not back, in KiB: RssAnon without fragmentation.
+    pub(super) allocated_kib: f64,
+    /// Of both, what the engine's cache of blocks holds: it fills up to its cap while there is more on disk.
     pub(super) cache_kib: f64,
     pub(super) descriptors: Descriptors,
     pub(super) disk: Disk,

@@ -31,14 +31,23 @@ pub(super) struct Finding {
     pub(super) text: String,
 }
 
-/// Memory over the samples: flat, and a leak would have been seen. Judged is what is there when memtables have just
-/// been written out, without the engine's cache of blocks: how much waits above that, or is kept for readers, is the
-/// machine's business, and has caps of its own.
+/// What the program holds over the samples: a leak would be seen here, however the allocator's pages are filled.
+pub(super) fn held(samples: &[Sample]) -> Finding {
+    flat("what the program holds is flat", "what is allocated", samples, |sample| sample.allocated_kib)
+}
+
+/// Memory over the samples, with what the allocator's pages have more than the program holds.
 pub(super) fn memory(samples: &[Sample]) -> Finding {
-    let what = "memory is flat";
+    flat("memory is flat", "RssAnon", samples, |sample| sample.rss_kib)
+}
+
+/// Flat, and a leak would have been seen. Judged is what is there when memtables have just been written out, without
+/// the engine's cache of blocks: how much waits above that, or is kept for readers, is the machine's business, and has
+/// caps of its own.
+fn flat(what: &'static str, name: &str, samples: &[Sample], kib: impl Fn(&Sample) -> f64) -> Finding {
     let minutes = |sample: &Sample| sample.at.as_secs_f64() / 60.0;
     let points: Vec<_> =
-        samples.iter().map(|sample| (minutes(sample), sample.rss_kib - sample.cache_kib)).collect();
+        samples.iter().map(|sample| (minutes(sample), kib(sample) - sample.cache_kib)).collect();
     let (Some(line), Some(first), Some(last)) = (Line::under(&points), samples.first(), samples.last())
     else {
         return Finding { what, holds: false, text: "too few samples".into() };
@@ -47,7 +56,7 @@ pub(super) fn memory(samples: &[Sample]) -> Finding {
     let leak = LEAK_BYTES * rate / 1024.0;
     let is_flat = line.at_least() <= 0.0 || line.slope * 60.0 < FLAT * line.mean;
     let text = format!(
-        "the floor of RssAnon without the cache of blocks is {:.1} MiB on the average, its slope {:+.1} ± {:.1} KiB a minute (one standard error), which is {:+.2} B \
+        "the floor of {name} without the cache of blocks is {:.1} MiB on the average, its slope {:+.1} ± {:.1} KiB a minute (one standard error), which is {:+.2} B \
          a message; a leak of {LEAK_BYTES} B a message would be {leak:.0} KiB a minute",
         line.mean / 1024.0,
         line.slope,
@@ -139,9 +148,11 @@ mod tests {
             let tooth = f64::from(i * 10 % 47) / 47.0 * 16_384.0;
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few GiB")]
             let total = (messages * disk) as u64;
+            let kib = 102_400.0 + tooth + messages * leak / 1024.0 + messages / 100.0;
             Sample {
                 at: Duration::from_secs(u64::from(i) * 10),
-                rss_kib: 102_400.0 + tooth + messages * leak / 1024.0 + messages / 100.0,
+                rss_kib: kib + 20_480.0,
+                allocated_kib: kib,
                 cache_kib: messages / 100.0,
                 descriptors: Descriptors::default(),
                 disk: Disk { total, ..Disk::default() },
@@ -153,11 +164,13 @@ mod tests {
 
     #[test]
     fn a_leak_of_a_few_bytes_a_message_is_found_under_the_noise() {
-        assert!(memory(&hour(0.0, 0.0)).holds, "{:?}", memory(&hour(0.0, 0.0)));
-        for leak in [8.0, 20.0, 200.0] {
-            assert!(!memory(&hour(leak, 0.0)).holds, "{leak}: {:?}", memory(&hour(leak, 0.0)));
+        for judge in [held, memory] {
+            assert!(judge(&hour(0.0, 0.0)).holds, "{:?}", judge(&hour(0.0, 0.0)));
+            for leak in [8.0, 20.0, 200.0] {
+                assert!(!judge(&hour(leak, 0.0)).holds, "{leak}: {:?}", judge(&hour(leak, 0.0)));
+            }
+            assert!(!judge(&hour(0.0, 0.0)[..2]).holds, "too little to say");
         }
-        assert!(!memory(&hour(0.0, 0.0)[..2]).holds, "too little to say");
     }
 
     #[test]
