@@ -109,7 +109,7 @@ pub(crate) fn embedded_options(settings: &Settings) -> Options {
     }
 }
 
-/// How full the embedded writer's mailbox and the cache of blocks are.
+/// How full the embedded writer's mailbox, the cache of blocks and the memtables are.
 struct Depth(Arc<Embedded>);
 
 impl fmt::Debug for Depth {
@@ -122,14 +122,19 @@ impl Collector for Depth {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let depth = self.0.depth();
         let count = |figure| u64::try_from(figure).unwrap_or(u64::MAX);
-        let (cache, cache_max) = self.0.cache_bytes();
+        let held = self.0.held();
         let figures = [
             ("godwit_storage_queue_depth", "Work that waits for the writer", count(depth.items)),
             ("godwit_storage_queue_cap", "Work that may wait for the writer", count(depth.items_max)),
             ("godwit_storage_queue_depth_bytes", "Bytes that wait for the writer", count(depth.bytes)),
             ("godwit_storage_queue_cap_bytes", "Bytes that may wait for the writer", count(depth.bytes_max)),
-            ("godwit_storage_cache_bytes", "Blocks read from disk that are held in memory", cache),
-            ("godwit_storage_cache_cap_bytes", "Blocks that may be held in memory", cache_max),
+            ("godwit_storage_cache_bytes", "Blocks read from disk that are held in memory", held.cache),
+            ("godwit_storage_cache_cap_bytes", "Blocks that may be held in memory", held.cache_max),
+            (
+                "godwit_storage_memtable_bytes",
+                "Rows in memory that wait to be flushed, or just were",
+                held.memtables,
+            ),
         ];
         for (name, help, figure) in figures {
             let gauge = ConstGauge::new(figure);

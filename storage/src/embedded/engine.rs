@@ -152,6 +152,11 @@ impl Engine {
         self.db.cache_size()
     }
 
+    /// Bytes of memtables in memory. One that was flushed stays until the next one is sealed (fjall 3.1.13).
+    pub(super) fn memtable_bytes(&self) -> u64 {
+        self.keyspaces().into_iter().map(|keyspace| keyspace.tree.version_memtable_size_sum()).sum()
+    }
+
     /// What is committed at this moment. Reads of more than one row need it: a batch reaches the
     /// keyspaces row by row.
     pub(super) fn snapshot(&self) -> Snapshot {

@@ -82,6 +82,18 @@ pub struct Depth {
     pub bytes_max: usize,
 }
 
+/// Bytes that the tables hold in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Blocks read from disk.
+    pub cache: u64,
+    /// At most.
+    pub cache_max: u64,
+    /// Rows that wait to be flushed, and of those that were flushed the last ones, as the engine counts them: what the
+    /// allocator takes for them is more.
+    pub memtables: u64,
+}
+
 /// Open data. It stays open until this, and all logs, stores, producers and readers of it are dropped.
 pub struct Embedded {
     handle: Arc<Handle>,
@@ -110,13 +122,14 @@ impl Embedded {
         Depth { items, items_max, bytes, bytes_max }
     }
 
-    /// Bytes of blocks read from disk that are held in memory, and the cap on them; for metrics.
+    /// What the tables hold in memory; for metrics.
     #[must_use]
-    pub fn cache_bytes(&self) -> (u64, u64) {
+    pub fn held(&self) -> Held {
         let core = &self.handle.core;
-        // None while the data is opened again.
-        let bytes = core.slot.with(|engine| Ok(engine.cache_bytes())).unwrap_or(0);
-        (bytes, core.options.cache_bytes)
+        // Nothing while the data is opened again.
+        let (cache, memtables) =
+            core.slot.with(|engine| Ok((engine.cache_bytes(), engine.memtable_bytes()))).unwrap_or_default();
+        Held { cache, cache_max: core.options.cache_bytes, memtables }
     }
 
     /// The bytes that are free where fewer are than [`Options::reserve_bytes`]: then nothing more is taken.

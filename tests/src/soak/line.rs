@@ -38,11 +38,17 @@ impl Line {
             return None;
         }
         let (x_mean, y_mean) = mean(&points);
-        let spread: f64 = points.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
-        let slope = points.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum::<f64>() / spread;
+        let slope = slope(&points);
         let rest = |(x, y): &(f64, f64)| (y - y_mean - slope * (x - x_mean)).powi(2);
         let variance = points.iter().map(rest).sum::<f64>() / count(points.len() - 2);
-        Some(Self { slope, error: (variance / spread).sqrt(), mean: y_mean })
+        Some(Self { slope, error: (variance / spread(&points)).sqrt(), mean: y_mean })
+    }
+
+    /// y without what goes up and down with z: (x, y - slope of y over z * z).
+    pub(super) fn without(points: &[(f64, f64, f64)]) -> Vec<(f64, f64)> {
+        let pairs: Vec<_> = points.iter().map(|(_, y, z)| (*z, *y)).collect();
+        let slope = slope(&pairs);
+        points.iter().map(|(x, y, z)| (*x, y - slope * z)).collect()
     }
 
     /// The slope may well be no more than this.
@@ -54,6 +60,17 @@ impl Line {
     pub(super) fn at_most(&self) -> f64 {
         self.slope + 2.0 * self.error
     }
+}
+
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let (x_mean, y_mean) = mean(points);
+    points.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum::<f64>() / spread(points)
+}
+
+/// Of x about its mean, squared.
+fn spread(points: &[(f64, f64)]) -> f64 {
+    let (x_mean, _) = mean(points);
+    points.iter().map(|(x, _)| (x - x_mean).powi(2)).sum()
 }
 
 fn mean(points: &[(f64, f64)]) -> (f64, f64) {

@@ -97,6 +97,7 @@ impl Soak {
                 rss_kib: memory_kib(pid, "RssAnon:").into(),
                 allocated_kib: figure("godwit_allocator_allocated_bytes") / 1024.0,
                 cache_kib: figure("godwit_storage_cache_bytes") / 1024.0,
+                memtables_kib: figure("godwit_storage_memtable_bytes") / 1024.0,
                 descriptors: Descriptors::of(pid),
                 disk: Disk::of(&server.data()),
                 messages: figure("godwit_logic_records_total{stage=\"conversation\"}"),

@@ -33,7 +33,12 @@ impl Report {
             samples.iter().filter(|sample| sample.at >= soak.warm_up()).cloned().collect();
         let mut findings = vec![verdict::promises(&load), verdict::descriptors(before, after)];
         if soak.shows_growth() {
-            findings.extend([verdict::held(&warm), verdict::memory(&warm), verdict::disk(&warm, &load), verdict::log(&warm)]);
+            findings.extend([
+                verdict::held(&warm),
+                verdict::memory(&warm),
+                verdict::disk(&warm, &load),
+                verdict::log(&warm),
+            ]);
         }
         Self { soak: soak.clone(), samples: samples.to_vec(), load, findings }
     }
@@ -104,9 +109,9 @@ impl Report {
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n| minute | messages | RssAnon, MiB | allocated | of it cache | sockets | data files | disk, MiB | log | journals |"
+            "\n| minute | messages | RssAnon, MiB | allocated | of it cache | memtables | sockets | data files | disk, MiB | log | journals |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|")?;
         let step = self.samples.len().div_ceil(ROWS).max(1);
         for sample in self.samples.iter().step_by(step) {
             writeln!(f, "{}", sample.line())?;
@@ -121,12 +126,13 @@ impl Sample {
         #[allow(clippy::cast_precision_loss, reason = "bytes on a disk are far below 2^52")]
         let mib = |bytes: u64| bytes as f64 / MIB;
         format!(
-            "| {:.1} | {} | {:.1} | {:.1} | {:.1} | {} | {} | {:.0} | {:.0} | {:.0} |",
+            "| {:.1} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {:.0} | {:.0} | {:.0} |",
             self.at.as_secs_f64() / 60.0,
             self.messages,
             self.rss_kib / 1024.0,
             self.allocated_kib / 1024.0,
             self.cache_kib / 1024.0,
+            self.memtables_kib / 1024.0,
             self.descriptors.sockets,
             self.descriptors.files,
             mib(self.disk.total),

@@ -31,32 +31,40 @@ pub(super) struct Finding {
     pub(super) text: String,
 }
 
-/// What the program holds over the samples: a leak would be seen here, however the allocator's pages are filled.
+/// What the program holds over the samples, without the engine's cache of blocks and its memtables: both have caps of
+/// their own. A leak is seen here, however well the allocator's pages are filled.
 pub(super) fn held(samples: &[Sample]) -> Finding {
-    flat("what the program holds is flat", "what is allocated", samples, |sample| sample.allocated_kib)
+    let points: Vec<_> = samples
+        .iter()
+        .map(|sample| (minutes(sample), sample.allocated_kib - sample.cache_kib, sample.memtables_kib))
+        .collect();
+    let line = Line::under(&Line::without(&points));
+    flat(
+        "what the program holds is flat",
+        "the floor of what is allocated, without memtables and the cache of blocks,",
+        line,
+        samples,
+    )
 }
 
-/// Memory over the samples, with what the allocator's pages have more than the program holds.
+/// Memory over the samples, with what the allocator's pages have more than the program holds. Judged is what is there
+/// when memtables have just been written out, without the cache.
 pub(super) fn memory(samples: &[Sample]) -> Finding {
-    flat("memory is flat", "RssAnon", samples, |sample| sample.rss_kib)
+    let points: Vec<_> =
+        samples.iter().map(|sample| (minutes(sample), sample.rss_kib - sample.cache_kib)).collect();
+    flat("memory is flat", "the floor of RssAnon without the cache of blocks", Line::under(&points), samples)
 }
 
-/// Flat, and a leak would have been seen. Judged is what is there when memtables have just been written out, without
-/// the engine's cache of blocks: how much waits above that, or is kept for readers, is the machine's business, and has
-/// caps of its own.
-fn flat(what: &'static str, name: &str, samples: &[Sample], kib: impl Fn(&Sample) -> f64) -> Finding {
-    let minutes = |sample: &Sample| sample.at.as_secs_f64() / 60.0;
-    let points: Vec<_> =
-        samples.iter().map(|sample| (minutes(sample), kib(sample) - sample.cache_kib)).collect();
-    let (Some(line), Some(first), Some(last)) = (Line::under(&points), samples.first(), samples.last())
-    else {
+/// Flat, and a leak would have been seen.
+fn flat(what: &'static str, name: &str, line: Option<Line>, samples: &[Sample]) -> Finding {
+    let (Some(line), Some(first), Some(last)) = (line, samples.first(), samples.last()) else {
         return Finding { what, holds: false, text: "too few samples".into() };
     };
     let rate = (last.messages - first.messages) / (minutes(last) - minutes(first));
     let leak = LEAK_BYTES * rate / 1024.0;
     let is_flat = line.at_least() <= 0.0 || line.slope * 60.0 < FLAT * line.mean;
     let text = format!(
-        "the floor of {name} without the cache of blocks is {:.1} MiB on the average, its slope {:+.1} ± {:.1} KiB a minute (one standard error), which is {:+.2} B \
+        "{name} is {:.1} MiB on the average, its slope {:+.1} ± {:.1} KiB a minute (one standard error), which is {:+.2} B \
          a message; a leak of {LEAK_BYTES} B a message would be {leak:.0} KiB a minute",
         line.mean / 1024.0,
         line.slope,
@@ -64,6 +72,10 @@ fn flat(what: &'static str, name: &str, samples: &[Sample], kib: impl Fn(&Sample
         line.slope * 1024.0 / rate,
     );
     Finding { what, holds: is_flat && line.at_most() < leak, text }
+}
+
+fn minutes(sample: &Sample) -> f64 {
+    sample.at.as_secs_f64() / 60.0
 }
 
 /// The disk's growth over the samples, by what the harness says was stored.
@@ -148,12 +160,13 @@ mod tests {
             let tooth = f64::from(i * 10 % 47) / 47.0 * 16_384.0;
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few GiB")]
             let total = (messages * disk) as u64;
-            let kib = 102_400.0 + tooth + messages * leak / 1024.0 + messages / 100.0;
+            let kib = 102_400.0 + 1.3 * tooth + messages * leak / 1024.0 + messages / 100.0;
             Sample {
                 at: Duration::from_secs(u64::from(i) * 10),
                 rss_kib: kib + 20_480.0,
                 allocated_kib: kib,
                 cache_kib: messages / 100.0,
+                memtables_kib: tooth,
                 descriptors: Descriptors::default(),
                 disk: Disk { total, ..Disk::default() },
                 messages,
