@@ -1,9 +1,9 @@
 //! A straight line through what was measured, and how sure it is of its slope. Pure.
 
-/// Measurements are taken together into so many points first: those close to each other are not independent
-/// (memory that fills and is written out goes up and down over minutes), and a standard error of the slope that
-/// takes them as such promises too much.
-const POINTS: usize = 24;
+/// Measurements are taken together into so many points first: those close to each other are not independent (memory
+/// that fills and is written out goes up and down over minutes), and a standard error of the slope that takes them as
+/// such promises too much. In an hour's floors of memory, neighbours of 24 had a correlation of 0.3, those of 12 none.
+const POINTS: usize = 12;
 
 /// The least-squares line through (x, y).
 #[derive(Clone, Copy, Debug, PartialEq)]
