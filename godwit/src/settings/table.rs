@@ -456,7 +456,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         number(16_777_216, TIB),
         "268435456",
         "Free bytes of the file system below which everything that needs room is refused.",
-        "Too small: a full disk ends the process instead of refusing sends.",
+        "Too small: the data is closed, and opened again once there is room, instead of refusing sends alone.",
     ),
     setting(
         "api.listen",

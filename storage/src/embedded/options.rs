@@ -19,7 +19,8 @@ pub enum Fatal {
     /// An fsync of the journal failed.
     #[error("an fsync failed: {0}")]
     Fsync(String),
-    /// A background flush or compaction failed; its error, which may be an fsync's, is in the logs.
+    /// A background flush or compaction failed while the disk was not full; its error, which may be an fsync's, is in
+    /// the logs.
     #[error("background work on the data failed: {0}")]
     Background(String),
 }
@@ -49,7 +50,7 @@ pub struct Options {
     /// Bytes that one producer may have queued and not reported. Default 8 MiB.
     pub producer_bytes: usize,
     /// Free bytes of the file system below which everything that needs room is refused. Default 256 MiB:
-    /// room for background work to end well. Too small: a full disk ends the process.
+    /// room for background work to end well. Too small: it fails, and the data is closed until there is room.
     pub reserve_bytes: u64,
     /// What to do when an fsync fails. Default: end the process with [`EXIT_FSYNC`].
     pub on_fatal: OnFatal,

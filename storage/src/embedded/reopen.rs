@@ -1,7 +1,7 @@
 //! How the writer comes to an engine: at a start, and again after an error of it. Also, whether the disk
 //! has room for more.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::engine::{self, Engine, EngineError, Journals};
 use super::options::Fatal;
@@ -16,6 +16,8 @@ use crate::log::{AppendError, Partition, Topic};
 const RETRY: Duration = Duration::from_millis(200);
 /// Free bytes without which opening it again is not even tried.
 const RETRY_BYTES_MIN: u64 = 1024 * 1024;
+/// For so long after the disk was full, background work may be found to have failed for that.
+const FULL_LATELY: Duration = Duration::from_secs(10);
 
 impl Writer {
     /// Whether there is room above the reserve.
@@ -38,7 +40,21 @@ impl Writer {
             );
             self.is_full = is_full;
         }
+        if is_full {
+            self.full_at = Some(Instant::now());
+        }
         !is_full
+    }
+
+    /// Whether the disk is full, or was a moment ago.
+    pub(super) fn was_full(&self) -> bool {
+        let free = space::available(self.dir.path()).unwrap_or(u64::MAX);
+        free < self.room_min() || self.full_at.is_some_and(|at| at.elapsed() < FULL_LATELY)
+    }
+
+    /// Free bytes that it takes to open the data again.
+    fn room_min(&self) -> u64 {
+        self.core.options.reserve_bytes.max(RETRY_BYTES_MIN)
     }
 
     /// Closes the database and opens it again, however often that takes; refuses meanwhile.
@@ -58,7 +74,7 @@ impl Writer {
         journals.sync().map_err(|error| Fatal::Fsync(error.to_string()))?;
         while self.pause() {
             let free = space::available(self.dir.path()).unwrap_or(u64::MAX);
-            if free < self.core.options.reserve_bytes.max(RETRY_BYTES_MIN) {
+            if free < self.room_min() {
                 continue;
             }
             match Engine::open(&path, &self.core.options).and_then(|engine| self.adopt(engine)) {

@@ -2,7 +2,7 @@
 //! tables, wait for the disk, show, report, store checkpoints. Never waits for anyone who asks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::limits::RECORD_BYTES_MAX;
 
@@ -30,6 +30,8 @@ pub(super) struct Writer {
     pub(super) sweep: Sweep,
     /// Whether the disk was too full at the last turn.
     pub(super) is_full: bool,
+    /// When it was found too full last.
+    pub(super) full_at: Option<Instant>,
 }
 
 /// Why a turn ended early.
@@ -51,7 +53,8 @@ impl Writer {
     /// Opens the database of a directory.
     pub(super) fn open(dir: Dir, core: Arc<Core>) -> Result<Self, OpenError> {
         let path = dir.engine();
-        let mut writer = Self { core, dir, next: Vec::new(), sweep: Sweep::default(), is_full: false };
+        let mut writer =
+            Self { core, dir, next: Vec::new(), sweep: Sweep::default(), is_full: false, full_at: None };
         let engine = Engine::open(&path, &writer.core.options).and_then(|engine| writer.adopt(engine));
         engine.map_err(|error| match error {
             EngineError::Engine(fjall::Error::Io(cause)) => OpenError::Io { path, cause },
@@ -121,13 +124,13 @@ impl Writer {
             *below = self.sweep.trim(&mut draft, &self.core.places, *index, *below);
         }
         self.let_catch_up(engine)?;
-        draft.commit().map_err(Self::trouble)?;
+        draft.commit().map_err(|error| self.trouble(error))?;
         turn.answer(&self.core.places);
         if turn.appended.is_empty() && turn.saving.is_empty() {
             return Ok(());
         }
         engine.persist().map_err(|error| match error {
-            fjall::Error::Poisoned => Self::trouble(error),
+            fjall::Error::Poisoned => self.trouble(error),
             other => Trouble::Fatal(Fatal::Fsync(other.to_string())),
         })?;
         turn.show(&self.core.places);
@@ -188,16 +191,20 @@ impl Writer {
                 self.sweep.sessions(&mut draft, *partition, checkpoint.tick)?;
             }
         }
-        draft.commit().map_err(Self::trouble)?;
+        draft.commit().map_err(|error| self.trouble(error))?;
         saving.drain(..).for_each(|saving| saving.stored());
         Ok(())
     }
 
     /// What a failed commit means. The first failure of ours is told by what failed; where the engine
-    /// refuses without one, its background work has failed, and how is not known.
-    fn trouble(error: fjall::Error) -> Trouble {
+    /// refuses without one, its background work has failed, and how is not known: for want of room if the disk is full,
+    /// or was a moment ago. What a merge or a flush could not finish counts for nothing then, and what it was made of is
+    /// still there.
+    fn trouble(&self, error: fjall::Error) -> Trouble {
         match error {
-            fjall::Error::Poisoned => Trouble::Fatal(Fatal::Background(EngineError::Poisoned.to_string())),
+            fjall::Error::Poisoned if !self.was_full() => {
+                Trouble::Fatal(Fatal::Background(EngineError::Poisoned.to_string()))
+            }
             other => Trouble::Engine(other),
         }
     }
@@ -212,9 +219,9 @@ impl Writer {
     /// Waits while the engine's background work is far behind. The engine would wait by itself, but for
     /// ever where that work has failed.
     fn let_catch_up(&self, engine: &Engine) -> Result<(), Trouble> {
-        engine.seal_full().map_err(Self::trouble)?;
+        engine.seal_full().map_err(|error| self.trouble(error))?;
         while engine.is_behind() {
-            engine.flush().map_err(Self::trouble)?;
+            engine.flush().map_err(|error| self.trouble(error))?;
             std::thread::sleep(CATCH_UP);
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! where mounting or attaching is not permitted.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,11 +51,16 @@ impl Drop for Tmpfs {
     }
 }
 
+fn options(reserve_bytes: usize) -> Options {
+    Options {
+        reserve_bytes: reserve_bytes as u64,
+        on_fatal: Arc::new(|fatal| panic!("a full disk is not fatal: {fatal}")),
+        ..Options::new(Partitions { messages: 2, timelines: 2 })
+    }
+}
+
 fn open(dir: &Path, reserve_bytes: usize) -> Embedded {
-    let mut options = Options::new(Partitions { messages: 2, timelines: 2 });
-    options.reserve_bytes = reserve_bytes as u64;
-    options.on_fatal = Arc::new(|fatal| panic!("a full disk is not fatal: {fatal}"));
-    embedded::open(dir, options).unwrap()
+    embedded::open(dir, options(reserve_bytes)).unwrap()
 }
 
 fn record(n: u64) -> Bytes {
@@ -152,6 +157,51 @@ async fn a_disk_full_to_the_last_byte_is_recovered_from_in_place() {
     assert_eq!(data.store().timelines().after(&user, 0, 9).await.unwrap(), [entry(1), entry(2)]);
 }
 
+/// What flushes in the background finds no room for a table of the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_finds_no_room_is_recovered_from_in_place() {
+    let _alone = ALONE.lock().await;
+    let Some(disk) = Tmpfs::mount(16) else { return };
+    let options = Options { memtable_bytes: 64 * 1024, ..options(6 * MIB) };
+    let data = embedded::open(&disk.data(), options.clone()).unwrap();
+    let log = data.log();
+    let reports = Reports::new();
+    let producer = log.producer(100, reports.clone()).unwrap();
+    let (table, pid) = (disk.data().join("data/keyspaces/1/tables/0"), std::process::id().to_string());
+    let table = table.to_str().unwrap();
+    let no_tables = ["-f", "-e", "trace=openat", "-e", "inject=openat:error=ENOSPC", "-P", table, "-p", &pid];
+    let Some(strace) = attached("a flush without room", &no_tables) else { return };
+    disk.ballast(11 * MIB);
+    assert_eq!(append(&*producer, &reports, 0).await, Err(AppendError::Rejected));
+    disk.drop_ballast();
+    let (mut good, mut n) = (Vec::new(), 0);
+    // Far more than is collected before it is flushed.
+    let refused = loop {
+        n += 1;
+        match append(&*producer, &reports, n).await {
+            Ok(()) => good.push(n),
+            Err(error) => break error,
+        }
+        assert!(n < 40, "no flush failed");
+    };
+    assert_eq!(refused, AppendError::Rejected);
+    let_go(strace);
+    let enough = good.len() + 40;
+    while good.len() < enough {
+        n += 1;
+        match append(&*producer, &reports, n).await {
+            Ok(()) => good.push(n),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+        assert!(n < 3_000, "it does not recover");
+    }
+    check(&*log, &good, n).await;
+    drop((producer, log, data));
+
+    let data = embedded::open(&disk.data(), options).unwrap();
+    check(&*data.log(), &good, n).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_io_error_is_recovered_from_in_place() {
     let _alone = ALONE.lock().await;
@@ -165,13 +215,11 @@ async fn an_io_error_is_recovered_from_in_place() {
     let (journal, pid) = (dir.path().join("data/0.jnl"), std::process::id().to_string());
     let journal = journal.to_str().unwrap();
     let fail_writes = ["-f", "-e", "trace=write", "-e", "inject=write:error=EIO", "-P", journal, "-p", &pid];
-    let Some(mut strace) = attached("an I/O error", &fail_writes) else { return };
+    let Some(strace) = attached("an I/O error", &fail_writes) else { return };
     assert_eq!(append(&*producer, &reports, 1).await, Err(AppendError::Rejected));
     let refused = store.timelines().put(vec![entry(1)]).await;
     assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
-    // Asked to end, strace lets go of us; killed, it would not.
-    assert!(Command::new("kill").arg(strace.id().to_string()).status().unwrap().success());
-    strace.wait().unwrap();
+    let_go(strace);
     let (mut good, mut n) = (vec![0], 1);
     while good.len() < 3 {
         n += 1;
@@ -183,6 +231,12 @@ async fn an_io_error_is_recovered_from_in_place() {
     }
     store.timelines().put(vec![entry(1)]).await.unwrap();
     check(&*log, &good, n).await;
+}
+
+/// Asked to end, strace lets go of us; killed, it would not.
+fn let_go(mut strace: Child) {
+    assert!(Command::new("kill").arg(strace.id().to_string()).status().unwrap().success());
+    strace.wait().unwrap();
 }
 
 /// What was reported as good is there, once, in order; what was refused may be, but then only once too.
