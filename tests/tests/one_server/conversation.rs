@@ -73,50 +73,40 @@ fn two_devices_talk_and_the_server_leaves_in_good_order() {
 
 #[test]
 fn nothing_acknowledged_is_missing_or_twice_after_kill_9() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut server = Server::start(dir.path(), "server", &[]);
-    let mut ann = device(&server, dir.path(), "ann", "phone");
-    let bob = device(&server, dir.path(), "bob", "phone");
-    ann.wait_connected(0);
-    bob.wait_connected(0);
-    for round in 0..3_u64 {
-        let from = round * 200;
-        say_all(&mut ann, "bob", from..from + 200);
-        // In the middle of it: some are acknowledged, some are on their way.
-        ann.wait_count("some acks", usize::try_from(from).unwrap() + 20, is_ack);
-        server.kill();
-        server.restart();
-    }
-    ann.wait_count("every ack", 600, is_ack);
-    bob.wait_count("every text", 600, is_entry);
-    for chat in [&ann, &bob] {
-        chat.wait_count("every entry", 600, is_entry);
-        let entries = chat.entries();
-        assert_eq!(texts(&entries), expected(0..600));
-        assert_dense(&entries);
-    }
-    assert_eq!(server.terminate().code(), Some(0));
+    talk_through_ends(3, Server::kill);
 }
 
 #[test]
 fn a_drain_under_load_loses_nothing() {
+    talk_through_ends(2, |server| assert_eq!(server.terminate().code(), Some(0)));
+}
+
+/// Ann says much to Bob; in the middle of each round the server is ended, and started again.
+fn talk_through_ends(rounds: u64, end: impl Fn(&mut Server)) {
+    const TEXTS: u64 = 250;
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path(), "server", &[]);
     let mut ann = device(&server, dir.path(), "ann", "phone");
     let bob = device(&server, dir.path(), "bob", "phone");
     ann.wait_connected(0);
     bob.wait_connected(0);
-    for round in 0..2_u64 {
-        let from = round * 300;
-        say_all(&mut ann, "bob", from..from + 300);
-        ann.wait_count("some acks", usize::try_from(from).unwrap() + 20, is_ack);
-        assert_eq!(server.terminate().code(), Some(0));
+    let count = |texts: u64| usize::try_from(texts).unwrap();
+    for from in (0..rounds).map(|round| round * TEXTS) {
+        say_all(&mut ann, "bob", from..from + TEXTS);
+        // Some are acknowledged, some are on their way.
+        ann.wait_count("some acks", count(from) + 20, is_ack);
+        end(&mut server);
         server.restart();
     }
-    ann.wait_count("every ack", 600, is_ack);
-    bob.wait_count("every text", 600, is_entry);
-    assert_eq!(texts(&bob.entries()), expected(0..600));
-    assert_dense(&bob.entries());
+    let all = rounds * TEXTS;
+    ann.wait_count("every ack", count(all), is_ack);
+    for chat in [&ann, &bob] {
+        chat.wait_count("every entry", count(all), is_entry);
+        let entries = chat.entries();
+        assert_eq!(texts(&entries), expected(0..all));
+        assert_dense(&entries);
+    }
+    assert_eq!(server.terminate().code(), Some(0));
 }
 
 #[test]
