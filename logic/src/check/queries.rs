@@ -1,6 +1,6 @@
 //! Queries and syncs over tables whose rows are anything.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -13,10 +13,15 @@ use storage::tables::{
     Answer, Checkpoint, Checkpoints, ConversationRow, ConversationWrite, Conversations, Direction, EntryRow,
     Histories, HistoryRow, SessionRow, SessionWrite, Store, StoredUser, Timelines, UserWrite, Users,
 };
+use tokio::runtime::{Builder, Runtime};
 
 use super::{decoded, delimited};
 use crate::api::Api;
 use crate::sync::{self, Extent};
+
+/// Nothing waits in it but for rows that are newer, and these do not become so.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
 /// A request of a device behind a byte that says for what, a sync, and the rows that both read, one after the other as
 /// delimited messages: each is answered within the limits of a frame, or with an error.
@@ -27,9 +32,7 @@ pub fn queries(bytes: &[u8]) {
     let (head, member) = (piece(), piece());
     let store = Arc::new(Tables { head, member, rows: pieces.collect() });
     let ann = UserId::new("ann").expect("an id");
-    // Nothing waits but for rows that are newer, and these do not become so.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let _inside = runtime.enter();
+    let _inside = RUNTIME.enter();
     called(&store, &ann, &request);
     synced(&store, &ann, &ask);
 }

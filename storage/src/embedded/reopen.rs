@@ -1,7 +1,7 @@
 //! How the writer comes to an engine: at a start, and again after an error of it. Also, whether the disk
 //! has room for more.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::engine::{self, Engine, EngineError, Journals};
 use super::options::Fatal;
@@ -9,7 +9,7 @@ use super::sweep::Sweep;
 use super::turn::Turn;
 use super::value::Beginning;
 use super::writer::Writer;
-use super::{key, space};
+use super::{clock, key, space};
 use crate::log::{AppendError, Partition, Topic};
 
 /// Between two attempts to open a database again.
@@ -41,7 +41,7 @@ impl Writer {
             self.is_full = is_full;
         }
         if is_full {
-            self.full_at = Some(Instant::now());
+            self.full_at = Some(clock::now());
         }
         !is_full
     }
@@ -49,7 +49,7 @@ impl Writer {
     /// Whether the disk is full, or was a moment ago.
     pub(super) fn was_full(&self) -> bool {
         let free = space::available(self.dir.path()).unwrap_or(u64::MAX);
-        free < self.room_min() || self.full_at.is_some_and(|at| at.elapsed() < FULL_LATELY)
+        free < self.room_min() || self.full_at.is_some_and(|at| clock::now() - at < FULL_LATELY)
     }
 
     /// Free bytes that it takes to open the data again.
