@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fjall::compaction::Leveled;
-use fjall::config::{CompressionPolicy, FilterPolicy};
+use fjall::config::{CompressionPolicy, FilterPolicy, PartitioningPolicy};
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
 };
@@ -27,14 +27,17 @@ const WORKERS: usize = 1;
 const SEALED_MAX: usize = 3;
 /// While so many wait, one more may grow to so many memtables: a merge may take long.
 const GROWN_MAX: u64 = 3;
-/// Tables that are merged into, in memtables. The engine holds about as much in memory while it writes one: the last
-/// key of a block keeps the block that it was read from.
+/// Tables that are merged into, in memtables.
 const TABLE_MEMTABLES: u64 = 4;
+/// By level, whether the index and the filter of a table are cut into blocks, which are read and held as the others are.
+/// Whole, they are held as long as the table is (7 MiB for 512 MiB), and while it is written, the last key in each of
+/// its blocks keeps the block that it was read from: all of the table (fjall 3.1.13).
+const PARTITIONED: [bool; 2] = [false, true];
 /// Runs of tables that are not merged; at twenty, the engine slows down, at thirty it waits.
 const RUNS_MAX: usize = 20;
 const KEYSPACES: usize = 3;
-/// Memtables in memory at the most: of each keyspace those that wait and one that has grown, and as many as the table
-/// has bytes that is written.
+/// Memtables in memory at the most: of each keyspace those that wait and one that has grown, and as many as a table has
+/// bytes: data of earlier versions is not partitioned.
 pub(super) const MEMTABLES_MAX: u64 = KEYSPACES as u64 * (SEALED_MAX as u64 + GROWN_MAX) + TABLE_MEMTABLES;
 /// Turns of the writer by which full memtables may be larger: as many of each keyspace as wait.
 pub(super) const TURNS_MAX: u64 = (KEYSPACES * SEALED_MAX) as u64;
@@ -94,7 +97,11 @@ impl Engine {
         let merges = Arc::new(merges);
         // The engine's own limit: see `Engine::seal_full`.
         let keyspace = || {
-            KeyspaceCreateOptions::default().max_memtable_size(u64::MAX).compaction_strategy(merges.clone())
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(u64::MAX)
+                .compaction_strategy(merges.clone())
+                .index_block_partitioning_policy(PartitioningPolicy::new(PARTITIONED))
+                .filter_block_partitioning_policy(PartitioningPolicy::new(PARTITIONED))
         };
         // The log is never asked for a key that may be missing: filters would only cost memory.
         let log = db.keyspace("log", || keyspace().filter_policy(FilterPolicy::disabled()))?;
