@@ -15,6 +15,7 @@ mod crash;
 mod faults;
 #[path = "../left_out/mod.rs"]
 mod left_out;
+mod merged;
 mod rate;
 mod strace;
 

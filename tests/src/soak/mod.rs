@@ -25,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const CLOSING: Duration = Duration::from_secs(3_600);
 /// Samples before this part of the time are left out.
 const WARM_UP: f64 = 0.1;
-/// So are those before so many messages: memtables, queues and tails are filled for the first time, and the engine's
-/// first two levels, whose indices it holds in memory whatever its cache may take (256 MiB of tables).
-const WARM_UP_MESSAGES: u32 = 700_000;
+/// So are those before so many messages: memtables, queues, tails and the engine's cache are filled for the first time,
+/// and the allocator's pages come to be shared by what lives long and what does not.
+const WARM_UP_MESSAGES: u32 = 450_000;
 /// With fewer messages only what holds at any moment is judged, and no growth.
 const GROWTH_MESSAGES: u32 = 1_200_000;
 
