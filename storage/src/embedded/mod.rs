@@ -89,8 +89,8 @@ pub struct Held {
     pub cache: u64,
     /// At most.
     pub cache_max: u64,
-    /// Rows that wait to be flushed, and of those that were flushed the last ones, as the engine counts them: what the
-    /// allocator takes for them is more.
+    /// Rows that wait to be flushed, and of those that were flushed the last ones; as the engine counts them, not as the
+    /// allocator does.
     pub memtables: u64,
 }
 

@@ -48,13 +48,14 @@ impl Writer {
 
     /// Whether the disk is full, or was a moment ago.
     pub(super) fn was_full(&self) -> bool {
-        let free = space::available(self.dir.path()).unwrap_or(u64::MAX);
-        free < self.room_min() || self.full_at.is_some_and(|at| clock::now() - at < FULL_LATELY)
+        let lately = |at| clock::now() - at < FULL_LATELY;
+        !self.has_room_to_open() || self.full_at.is_some_and(lately)
     }
 
-    /// Free bytes that it takes to open the data again.
-    fn room_min(&self) -> u64 {
-        self.core.options.reserve_bytes.max(RETRY_BYTES_MIN)
+    /// Whether there is room to open the data again.
+    fn has_room_to_open(&self) -> bool {
+        let free = space::available(self.dir.path()).unwrap_or(u64::MAX);
+        free >= self.core.options.reserve_bytes.max(RETRY_BYTES_MIN)
     }
 
     /// Closes the database and opens it again, however often that takes; refuses meanwhile.
@@ -73,8 +74,7 @@ impl Writer {
         drop(self.core.slot.replace(None));
         journals.sync().map_err(|error| Fatal::Fsync(error.to_string()))?;
         while self.pause() {
-            let free = space::available(self.dir.path()).unwrap_or(u64::MAX);
-            if free < self.room_min() {
+            if !self.has_room_to_open() {
                 continue;
             }
             match Engine::open(&path, &self.core.options).and_then(|engine| self.adopt(engine)) {

@@ -167,10 +167,8 @@ async fn a_flush_that_finds_no_room_is_recovered_from_in_place() {
     let log = data.log();
     let reports = Reports::new();
     let producer = log.producer(100, reports.clone()).unwrap();
-    let (table, pid) = (disk.data().join("data/keyspaces/1/tables/0"), std::process::id().to_string());
-    let table = table.to_str().unwrap();
-    let no_tables = ["-f", "-e", "trace=openat", "-e", "inject=openat:error=ENOSPC", "-P", table, "-p", &pid];
-    let Some(strace) = attached("a flush without room", &no_tables) else { return };
+    let table = disk.data().join("data/keyspaces/1/tables/0");
+    let Some(strace) = failing("a flush without room", "openat", "ENOSPC", &table) else { return };
     disk.ballast(11 * MIB);
     assert_eq!(append(&*producer, &reports, 0).await, Err(AppendError::Rejected));
     disk.drop_ballast();
@@ -187,14 +185,7 @@ async fn a_flush_that_finds_no_room_is_recovered_from_in_place() {
     assert_eq!(refused, AppendError::Rejected);
     let_go(strace);
     let enough = good.len() + 40;
-    while good.len() < enough {
-        n += 1;
-        match append(&*producer, &reports, n).await {
-            Ok(()) => good.push(n),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-        assert!(n < 3_000, "it does not recover");
-    }
+    append_until(enough, &*producer, &reports, &mut good, &mut n).await;
     check(&*log, &good, n).await;
     drop((producer, log, data));
 
@@ -211,26 +202,41 @@ async fn an_io_error_is_recovered_from_in_place() {
     let reports = Reports::new();
     let producer = log.producer(100, reports.clone()).unwrap();
     assert_eq!(append(&*producer, &reports, 0).await, Ok(()));
-    // Every write to the journal, by this very process.
-    let (journal, pid) = (dir.path().join("data/0.jnl"), std::process::id().to_string());
-    let journal = journal.to_str().unwrap();
-    let fail_writes = ["-f", "-e", "trace=write", "-e", "inject=write:error=EIO", "-P", journal, "-p", &pid];
-    let Some(strace) = attached("an I/O error", &fail_writes) else { return };
+    let journal = dir.path().join("data/0.jnl");
+    let Some(strace) = failing("an I/O error", "write", "EIO", &journal) else { return };
     assert_eq!(append(&*producer, &reports, 1).await, Err(AppendError::Rejected));
     let refused = store.timelines().put(vec![entry(1)]).await;
     assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
     let_go(strace);
     let (mut good, mut n) = (vec![0], 1);
-    while good.len() < 3 {
-        n += 1;
-        match append(&*producer, &reports, n).await {
-            Ok(()) => good.push(n),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-        assert!(n < 3_000, "it does not recover");
-    }
+    append_until(3, &*producer, &reports, &mut good, &mut n).await;
     store.timelines().put(vec![entry(1)]).await.unwrap();
     check(&*log, &good, n).await;
+}
+
+/// Appends one record after the other until so many are good in all.
+async fn append_until(
+    enough: usize,
+    producer: &dyn Producer,
+    reports: &Reports,
+    good: &mut Vec<u64>,
+    n: &mut u64,
+) {
+    while good.len() < enough {
+        *n += 1;
+        match append(producer, reports, *n).await {
+            Ok(()) => good.push(*n),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+        assert!(*n < 3_000, "it does not recover");
+    }
+}
+
+/// Makes a call on a file fail, for this very process. None where that cannot be.
+fn failing(what: &str, call: &str, error: &str, file: &Path) -> Option<Child> {
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
+    let (file, pid) = (file.to_str().unwrap(), std::process::id().to_string());
+    attached(what, &["-f", "-e", &trace, "-e", &inject, "-P", file, "-p", &pid])
 }
 
 /// Asked to end, strace lets go of us; killed, it would not.

@@ -17,7 +17,7 @@ pub(super) struct Sample {
     pub(super) allocated_kib: f64,
     /// Of both, what the engine's cache of blocks holds: it fills up to its cap while there is more on disk.
     pub(super) cache_kib: f64,
-    /// Of both, rows that wait to be flushed, or just were, as the engine counts them: the allocator takes more.
+    /// Of both, rows that wait to be flushed, or just were, as the engine counts them.
     pub(super) memtables_kib: f64,
     pub(super) descriptors: Descriptors,
     pub(super) disk: Disk,

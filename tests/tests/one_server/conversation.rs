@@ -83,7 +83,7 @@ fn a_drain_under_load_loses_nothing() {
 
 /// Ann says much to Bob; in the middle of each round the server is ended, and started again.
 fn talk_through_ends(rounds: u64, end: impl Fn(&mut Server)) {
-    const TEXTS: u64 = 250;
+    const TEXTS: u64 = 300;
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path(), "server", &[]);
     let mut ann = device(&server, dir.path(), "ann", "phone");
