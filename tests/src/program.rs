@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+
+use crate::binary::binary;
 
 /// A promise was broken, or a bound missed.
 const VIOLATION: u8 = 20;
@@ -15,9 +17,20 @@ pub fn emptied(dir: &Path) -> PathBuf {
     dir.canonicalize().unwrap()
 }
 
-/// Prints a report, and leaves it in the directory. 0 where everything holds, else 20.
+/// Prints a report, and leaves it in the directory, with the build that it is of. 0 where everything holds, else 20.
 pub fn reported(dir: &Path, report: &impl Display, holds: bool) -> ExitCode {
+    let report = format!("{report}\nOf {}.\n", build());
     println!("{report}");
-    std::fs::write(dir.join("report.md"), report.to_string()).unwrap();
+    std::fs::write(dir.join("report.md"), report).unwrap();
     if holds { ExitCode::SUCCESS } else { ExitCode::from(VIOLATION) }
+}
+
+/// The commit and the profile of the servers, as they have it.
+fn build() -> String {
+    let output = Command::new(binary()).arg("--version").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let is_wanted = |line: &&str| ["commit", "profile"].iter().any(|name| line.starts_with(name));
+    let lines =
+        text.lines().filter(is_wanted).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join(", ")
 }

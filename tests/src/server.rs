@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::close::Close;
 
@@ -85,6 +85,16 @@ impl Server {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let child = spawn(&self.dir, &self.name, &arguments, &self.environment, &self.ports);
         self.process = Process::new(child);
+    }
+
+    /// Looks whether it still runs.
+    ///
+    /// # Panics
+    /// It has ended; its log is printed.
+    pub fn still_runs(&mut self) {
+        if let Some(status) = self.process.ended() {
+            panic!("{} ended with {status}:\n{}", self.name, self.log());
+        }
     }
 
     /// Kills it as a power cut would.
@@ -168,6 +178,14 @@ impl Server {
         http::get(self.ports.ops?, path)
     }
 
+    /// By how many seconds its clock is ahead of the right one; none where it does not answer.
+    #[must_use]
+    pub fn is_ahead_s(&self) -> Option<i64> {
+        let its = i64::try_from(http::time(self.ports.ops?)?.as_secs()).ok()?;
+        let right = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        Some(its - i64::try_from(right.as_secs()).ok()?)
+    }
+
     /// The value of a metric, with its labels as they stand in the text.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<f64> {
@@ -202,9 +220,7 @@ impl Server {
         let deadline = Duration::from_secs(120);
         let file = ports_file(&self.dir, &self.name);
         within(deadline, &format!("{} is ready", self.name), || {
-            if let Some(status) = self.process.ended() {
-                panic!("{} ended with {status}:\n{}", self.name, self.log());
-            }
+            self.still_runs();
             self.ports = read_ports(&file)?;
             (self.get("/readyz")?.0 == 200).then_some(())
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::metadata::MetadataPartition;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 
 use crate::backends::Backends;
 use crate::clock::Clock;
@@ -87,21 +87,24 @@ pub(crate) struct Stage {
     /// Of each server.
     pub(crate) clocks: Vec<Clock>,
     disk: Option<Disk>,
+    dir: PathBuf,
 }
 
 impl Stage {
-    pub(crate) fn start(storage: &Storage, dir: &Path) -> Self {
+    /// Starts it, each server with these arguments of `godwit serve` besides.
+    pub(crate) fn start(storage: &Storage, dir: &Path, more: &[&str]) -> Self {
         let (servers, disk) = match storage {
             Storage::Embedded => {
+                // The log is on the disk, too: what a full one does to it belongs to the fault.
                 let disk = Disk::mount(&dir.join("disk"));
                 let clock = Clock::new(dir, "server");
-                let server = Server::start_with(&disk.0, "server", &[], clock.environment());
+                let server = Server::start_with(&disk.0, "server", more, clock.environment());
                 (vec![(server, clock)], Some(disk))
             }
-            Storage::Cluster { backends, .. } => (cluster(backends, dir), None),
+            Storage::Cluster { backends, .. } => (cluster(backends, dir, more), None),
         };
         let (servers, clocks) = servers.into_iter().unzip();
-        Self { storage: storage.clone(), servers, clocks, disk }
+        Self { storage: storage.clone(), servers, clocks, disk, dir: dir.to_owned() }
     }
 
     pub(crate) fn servers(&self) -> Vec<&Server> {
@@ -148,6 +151,19 @@ impl Stage {
         self.servers.iter_mut().for_each(Server::wait_ready);
     }
 
+    /// Looks whether every server still runs, and none of its threads has ended in a panic.
+    ///
+    /// # Panics
+    /// One has.
+    pub(crate) fn all_run(&mut self) {
+        for server in &mut self.servers {
+            server.still_runs();
+            let log = server.log();
+            let panic = log.lines().find(|line| line.contains("a panic, which is a bug"));
+            assert!(panic.is_none(), "{panic:?}");
+        }
+    }
+
     /// The ids of back ends: `broker` or `node`.
     pub(crate) fn pids(&self, kind: &str) -> Vec<u32> {
         let Storage::Cluster { dir, .. } = &self.storage else { return Vec::new() };
@@ -162,7 +178,7 @@ impl Stage {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The broker that leads each partition of the log; empty where there is none.
+    /// The broker that leads each partition of the servers' topics; empty where there is none.
     pub(crate) fn leaders(&self) -> Vec<i32> {
         let brokers: Vec<_> = self.addresses(|b| &b.log).iter().map(SocketAddr::to_string).collect();
         if brokers.is_empty() {
@@ -173,9 +189,13 @@ impl Stage {
         let metadata = within(Duration::from_secs(60), "the brokers say who leads", || {
             client.fetch_metadata(None, Duration::from_secs(5)).ok()
         });
+        let Storage::Cluster { backends, .. } = &self.storage else { return Vec::new() };
+        let deployment = format!("{}.", backends.log.rsplit('/').next().unwrap_or_default());
+        let is_ours = |topic: &&MetadataTopic| topic.name().starts_with(&deployment);
         metadata
             .topics()
             .iter()
+            .filter(is_ours)
             .flat_map(|topic| topic.partitions().iter().map(MetadataPartition::leader))
             .collect()
     }
@@ -188,20 +208,30 @@ impl Stage {
     }
 }
 
-fn cluster(backends: &Backends, dir: &Path) -> Vec<(Server, Clock)> {
+fn cluster(backends: &Backends, dir: &Path, more: &[&str]) -> Vec<(Server, Clock)> {
     let start = |name: &str, roles: &str| {
         let (log, store) = (&*backends.log, &*backends.store);
         let partitions =
             ["--set", "storage.messages_partitions=6", "--set", "storage.timelines_partitions=6"];
         let arguments = ["--roles", roles, "--name", name, "--log", log, "--store", store];
         let clock = Clock::new(dir, name);
-        let arguments = [&arguments[..], &partitions].concat();
+        let arguments = [&arguments[..], &partitions, more].concat();
         (Server::start_with(dir, name, &arguments, clock.environment()), clock)
     };
     // One after the other: the first creates topics and tables.
     let mut servers: Vec<_> = ["logic-1", "logic-2"].map(|name| start(name, "logic,api")).into();
     servers.extend(["conn-1", "conn-2"].map(|name| start(name, "conn")));
     servers
+}
+
+impl Drop for Stage {
+    /// The disk goes, and with it what is on it.
+    fn drop(&mut self) {
+        if self.disk.is_some() {
+            let logs = self.servers.iter().map(Server::log).collect::<String>();
+            let _ = std::fs::write(self.dir.join("server.log"), logs);
+        }
+    }
 }
 
 /// A small file system in memory. Unmounted when dropped.

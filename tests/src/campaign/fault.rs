@@ -109,6 +109,8 @@ impl Fault {
             Self::StreamsIn | Self::StreamsOut => 500..10_000,
             Self::DiskFull => 1_000..4_000,
             Self::ClockShift => 2_000..8_000,
+            // A server leaves a silent link after nine seconds, a device after eight at the most.
+            Self::DropIn | Self::DropOut | Self::DropBoth => 200..14_000,
             Self::Descriptors => 5_000..15_000,
             _ => 200..3_000,
         }

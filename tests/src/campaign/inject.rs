@@ -25,8 +25,9 @@ const STARTING_MS: u64 = 300;
 const BETWEEN_EINTR: Duration = Duration::from_millis(5);
 /// What a wait for a slow disk takes.
 const SLOW_SYNC: Duration = Duration::from_millis(150);
-/// How far a clock goes wrong at most, in seconds.
-const HOUR: i64 = 3_600;
+/// How far a clock goes wrong, in seconds.
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
 /// Resets for so long end every link.
 const RESETS: Duration = Duration::from_millis(500);
 
@@ -55,7 +56,11 @@ impl Display for Happened {
 
 impl Stage {
     /// Lets a fault happen for its time.
+    ///
+    /// # Panics
+    /// A server has ended by itself, or one of its threads in a panic.
     pub(super) fn suffer(&mut self, fault: Fault, lasts: Duration, rng: &mut SmallRng) -> Happened {
+        self.all_run();
         let mut leaders_moved = 0;
         let (whom, is_felt) = match fault {
             Fault::KillAt(step) => {
@@ -68,13 +73,13 @@ impl Stage {
             }
             Fault::Kill | Fault::KillTwice | Fault::Stop | Fault::Drain | Fault::ClockShift => {
                 let whom = rng.random_range(0..self.servers.len());
-                self.suffer_process(fault, whom, lasts, rng);
-                (server(whom), true)
+                (server(whom), self.suffer_process(fault, whom, lasts, rng))
             }
             Fault::BrokerKill | Fault::BrokerStop | Fault::BrokerCut => {
                 let (which, before) = (rng.random_range(0..3), self.leaders());
                 let is_felt = self.suffer_back_end(fault, "broker", which, lasts, |b| &b.log);
-                leaders_moved = self.leaders().iter().zip(&before).filter(|(after, b)| after != b).count();
+                let has_moved = |(after, before): &(&i32, &i32)| **after >= 0 && after != before;
+                leaders_moved = self.leaders().iter().zip(&before).filter(has_moved).count();
                 (format!("broker {}", which + 1), is_felt)
             }
             Fault::NodeKill | Fault::NodeStop | Fault::NodeCut => {
@@ -92,7 +97,8 @@ impl Stage {
         Happened { whom, lasts, is_felt, leaders_moved }
     }
 
-    fn suffer_process(&mut self, fault: Fault, whom: usize, lasts: Duration, rng: &mut SmallRng) {
+    /// Whether it was felt: there is no other way with most.
+    fn suffer_process(&mut self, fault: Fault, whom: usize, lasts: Duration, rng: &mut SmallRng) -> bool {
         match fault {
             Fault::KillTwice => {
                 self.kill_starting(whom, Duration::from_millis(rng.random_range(0..STARTING_MS)));
@@ -104,12 +110,16 @@ impl Stage {
                 self.servers[whom].restart();
             }
             Fault::ClockShift => {
-                self.clocks[whom].shift(rng.random_range(-HOUR..=HOUR));
+                let seconds = rng.random_range(MINUTE..=HOUR) * [1, -1][rng.random_range(0..2)];
+                self.clocks[whom].shift(seconds);
                 sleep(lasts);
+                let is_wrong = self.servers[whom].is_ahead_s().is_some_and(|by| by.abs() > MINUTE / 2);
                 self.clocks[whom].shift(0);
+                return is_wrong;
             }
             _ => self.kill(whom, lasts),
         }
+        true
     }
 
     fn suffer_links(&mut self, fault: Fault, conn: usize, lasts: Duration, rng: &mut SmallRng) -> bool {
@@ -149,8 +159,9 @@ impl Stage {
             }
             Fault::DiskFull => {
                 self.disk().is_full(true);
-                let is_ready = || self.servers[conn].get("/readyz").is_some_and(|(status, _)| status == 200);
-                let is_said = asked_for(lasts, || (!is_ready()).then_some(())).is_some();
+                let is_unready =
+                    || self.servers[conn].get("/readyz").is_some_and(|(status, _)| status == 503);
+                let is_said = asked_for(lasts, || is_unready().then_some(())).is_some();
                 sleep(lasts);
                 self.disk().is_full(false);
                 is_said
@@ -209,6 +220,7 @@ impl Stage {
         self.servers[whom].kill();
         self.servers[whom].start_again();
         sleep(lives);
+        self.servers[whom].still_runs();
         self.servers[whom].kill();
     }
 

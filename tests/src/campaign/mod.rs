@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
-use rand::seq::IndexedRandom;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::load::{Load, Run};
@@ -27,6 +27,16 @@ const LATE: Duration = Duration::from_secs(2);
 const DRAIN: &str = "600s";
 /// Devices wait for 20 s at most before they come again.
 const RESUMED: Duration = Duration::from_secs(60);
+
+/// Heartbeats of seconds, so that partitions of seconds are found.
+const QUICK: [&str; 6] = [
+    "--set",
+    "conn.heartbeat_min_ms=3000",
+    "--set",
+    "conn.heartbeat_max_ms=4000",
+    "--set",
+    "conn.idle_timeout_ms=9000",
+];
 
 /// What a campaign consists of.
 #[derive(Clone, Debug)]
@@ -66,7 +76,7 @@ impl Campaign {
     #[must_use]
     pub fn run(&self) -> Report {
         let mut rng = SmallRng::seed_from_u64(self.seed);
-        let mut stage = Stage::start(&self.storage, &self.dir);
+        let mut stage = Stage::start(&self.storage, &self.dir, &QUICK);
         let lasts = Duration::from_secs(u64::from(self.messages.div_ceil(self.rate)));
         let load = Load { links: self.links, rate: self.rate, duration: lasts * SLOW };
         let more = ["--drain", DRAIN, "--groups", "10", "--twins"];
@@ -74,12 +84,17 @@ impl Campaign {
         run.begins();
         let began = Instant::now();
         let mut report = Report::new(self);
-        let kinds = Fault::all(&self.storage);
+        let mut deck = Vec::new();
         for number in 0..self.faults {
             // Evenly over the load, the last one well before its end.
             let due = lasts.mul_f64(0.95 * f64::from(number) / f64::from(self.faults));
             std::thread::sleep(due.saturating_sub(began.elapsed()));
-            let fault = *kinds.choose(&mut rng).expect("there are faults");
+            // Every kind once before any comes again.
+            if deck.is_empty() {
+                deck = Fault::all(&self.storage);
+                deck.shuffle(&mut rng);
+            }
+            let fault = deck.pop().expect("there are faults");
             let takes = Duration::from_millis(rng.random_range(fault.lasts_ms()));
             let suffering = Instant::now();
             let happened = stage.suffer(fault, takes, &mut rng);
@@ -95,6 +110,7 @@ impl Campaign {
         let resuming = Instant::now();
         let all = asked_for(RESUMED, || stage.has_links(self.links).then(|| resuming.elapsed()));
         report.resumed(all);
+        stage.all_run();
         std::thread::sleep((lasts + LATE).saturating_sub(began.elapsed()));
         report.judged(run.enough().judged());
         report

@@ -1,6 +1,7 @@
 //! Points on a message's way, each as the system call of a thread: there a process is killed, or stands still.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -85,6 +86,8 @@ impl Stage {
         let injection = self.signal_at(whom, step, "KILL", rng);
         let killed = asked_for(REACHED, || self.servers[whom].process().ended());
         drop(injection);
+        let by = killed.map(|status| status.signal());
+        assert!(matches!(by, None | Some(Some(libc::SIGKILL))), "a server ended by itself: {killed:?}");
         self.servers[whom].kill();
         self.servers[whom].restart();
         killed.is_some()

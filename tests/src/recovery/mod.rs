@@ -50,7 +50,7 @@ impl Recovery {
     #[must_use]
     pub fn run(&self) -> Report {
         let trials = self.trials();
-        let mut stage = Stage::start(&self.storage, &self.dir);
+        let mut stage = Stage::start(&self.storage, &self.dir, &[]);
         let takes = |trial: &Trial| trial.is_after_peace() + trial.takes() + trial.is_watched() + BACK_AGAIN;
         let duration = WARM_UP + trials.iter().map(takes).sum::<Duration>();
         let load = Load { links: self.links, rate: self.rate, duration };
@@ -60,8 +60,9 @@ impl Recovery {
         within(THERE, "the links are there", || stage.has_links(self.links).then_some(()));
         std::thread::sleep(WARM_UP);
         let felt = trials.into_iter().map(|trial| self.felt(&mut stage, trial)).collect();
+        stage.all_run();
         let (harness, verdict) = run.judged();
-        Report::new(self, felt, &harness, verdict)
+        Report::new(self, felt, harness, verdict)
     }
 
     fn trials(&self) -> Vec<Trial> {

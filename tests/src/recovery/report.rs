@@ -53,6 +53,7 @@ struct Row {
 pub struct Report {
     recovery: Recovery,
     rows: Vec<Row>,
+    harness: Value,
     verdict: Value,
 }
 
@@ -65,18 +66,20 @@ struct Stretch {
 }
 
 impl Report {
-    pub(super) fn new(recovery: &Recovery, felt: Vec<Felt>, harness: &Value, verdict: Value) -> Self {
-        let stretches = stretches(harness);
+    pub(super) fn new(recovery: &Recovery, felt: Vec<Felt>, harness: Value, verdict: Value) -> Self {
+        let stretches = stretches(&harness);
         let last = stretches.last().expect("stretches").from;
         assert!(felt.iter().all(|felt| felt.left < last), "the load ended before the trials did");
         let rows = felt.into_iter().map(|felt| Row::new(felt, &stretches)).collect();
-        Self { recovery: recovery.clone(), rows, verdict }
+        Self { recovery: recovery.clone(), rows, harness, verdict }
     }
 
-    /// Whether every promise was kept, and every bound.
+    /// Whether every promise was kept, and every bound: times are of what arrived, so all of it has to have arrived.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.verdict["exit"] == 0 && self.rows.iter().all(Row::holds)
+        let (sent, acked) = (&self.verdict["sent"], &self.verdict["acked"]);
+        let has_arrived = sent == acked && self.harness["drained"] == true && self.harness["overflowed"] == 0;
+        self.verdict["exit"] == 0 && has_arrived && self.rows.iter().all(Row::holds)
     }
 }
 
@@ -84,11 +87,12 @@ fn stretches(harness: &Value) -> Vec<Stretch> {
     let began = Duration::from_millis(harness["began_ms"].as_u64().expect("a time"));
     let all = harness["intervals_us"].as_array().expect("stretches").iter().zip(0_u32..);
     let read = |(figures, number): (&Value, u32)| {
-        let us = |name: &str| figures[name].as_u64().expect("a time");
+        let of = |name: &str| figures[name].as_u64().expect("a figure");
+        assert!(of("count") > 0, "no message was due in a stretch");
         Stretch {
             from: began + INTERVAL * number,
-            p99_ms: Duration::from_micros(us("p99")).as_secs_f64() * 1e3,
-            max: Duration::from_micros(us("max")),
+            p99_ms: Duration::from_micros(of("p99")).as_secs_f64() * 1e3,
+            max: Duration::from_micros(of("max")),
         }
     };
     all.map(read).collect()

@@ -9,8 +9,9 @@ use crate::process::signal;
 use crate::stage::{Stage, Storage};
 use crate::trace::Injection;
 
-/// Packets are dropped for so long, and floods last so long.
-const LASTS: Duration = Duration::from_secs(10);
+/// Packets are dropped for so long: a server leaves a silent link after 55 s.
+const LASTS: Duration = Duration::from_secs(70);
+/// Floods last so long.
 const FLOODS: Duration = Duration::from_secs(60);
 /// The store does not answer for so long.
 const STANDS: Duration = Duration::from_secs(120);
@@ -67,12 +68,12 @@ impl Trial {
                 "one of two logic processes killed, and not started again".into()
             }
             Self::Storm => {
-                cut(&stage.conn_addresses(), Cut::Reset, RESETS);
-                "every connection of every process reset".into()
+                let felt = cut(&stage.conn_addresses(), Cut::Reset, RESETS);
+                return ("every connection of every process reset".into(), felt > 0);
             }
             Self::OneWay => {
-                cut(&stage.conn_addresses()[..1], Cut::In, LASTS);
-                format!("nothing came in at one process for {} s", LASTS.as_secs())
+                let felt = cut(&stage.conn_addresses()[..1], Cut::In, LASTS);
+                return (format!("nothing came in at one process for {} s", LASTS.as_secs()), felt > 0);
             }
             Self::Rolling => {
                 for server in &mut stage.servers {
@@ -107,7 +108,8 @@ impl Trial {
     /// What it takes at the most, until it is over.
     pub(super) fn takes(self) -> Duration {
         match self {
-            Self::Kill | Self::LogicGone | Self::Storm | Self::OneWay => Duration::from_secs(20),
+            Self::Kill | Self::LogicGone | Self::Storm => Duration::from_secs(20),
+            Self::OneWay => LASTS + Duration::from_secs(5),
             Self::Rolling => Duration::from_secs(90),
             Self::Connections | Self::SignIns => FLOODS + Duration::from_secs(5),
             Self::StoreStands => STANDS + Duration::from_secs(5),
