@@ -59,8 +59,8 @@ pub struct Config {
     /// Bytes waiting for a link at which it is closed. Default 2 MiB; a page of sync must fit above
     /// `outbox_high_bytes`.
     pub outbox_bytes_max: usize,
-    /// Bytes waiting for and from all links of a reactor. Default 256 MiB. Above it, links are closed
-    /// that have more waiting than `outbox_high_bytes`, or half a frame.
+    /// Bytes waiting for and from all links of a reactor. Default 256 MiB. From seven eighths of it on, links are closed
+    /// that have had the most waiting for the longest; above it, also those with more than `outbox_high_bytes`, or half a frame.
     pub buffered_bytes_max: usize,
     /// Pushes on their way to a reactor. Default 65,536. Above it, links are marked and hinted later.
     pub mailbox_max: usize,

@@ -14,6 +14,8 @@ const RECORD_MAX: usize = 800;
 const CLOSED_MAX: usize = 8_192;
 /// How soon cursors of closed links are appended, in ms.
 const CLOSED_EVERY_MS: u64 = 1_000;
+/// How soon those are tried again that the log did not take, in ms.
+const LATER_MS: u64 = 100;
 
 /// The cursors of a reactor's links.
 #[derive(Debug)]
@@ -76,6 +78,12 @@ impl Cursors {
         due
     }
 
+    /// The log takes nothing at the moment: nothing is due for a while.
+    pub(crate) fn later(&mut self, now_ms: u64) {
+        self.links_ms = self.links_ms.max(now_ms + LATER_MS);
+        self.closed_ms = self.closed_ms.max(now_ms + LATER_MS);
+    }
+
     /// From now on everything is due.
     pub(crate) fn hurry(&mut self) {
         self.links_ms = 0;
@@ -116,6 +124,17 @@ mod tests {
         cursors.keep(1, v1::Cursor::default());
         assert!(cursors.next_ms() <= 11_000);
         assert_eq!(cursors.due_records(12_000).map(|(partition, _)| partition), Some(1));
+    }
+
+    #[test]
+    fn a_log_that_takes_nothing_is_not_asked_again_at_once() {
+        let mut cursors = Cursors::new(10_000, 0);
+        cursors.acked(3, 7);
+        cursors.keep(1, v1::Cursor::default());
+        cursors.later(10_000);
+        assert_eq!(cursors.next_ms(), 10_100);
+        assert_eq!((cursors.due_links(10_099), cursors.due_records(10_099)), (None, None));
+        assert!(cursors.due_links(10_100).is_some() && cursors.due_records(10_100).is_some());
     }
 
     #[test]

@@ -127,11 +127,15 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Takes everything that is there; `into` must be empty.
+    /// Takes everything that is there; `missed` must be empty. From now on the next letter wakes.
     pub(crate) fn take(&self, into: &mut VecDeque<Mail>, missed: &mut HashMap<u64, u64>) {
         self.woken.store(false, Ordering::SeqCst);
         let mut inner = self.lock();
-        std::mem::swap(&mut inner.mail, into);
+        if into.is_empty() {
+            std::mem::swap(&mut inner.mail, into);
+        } else {
+            into.append(&mut inner.mail);
+        }
         std::mem::swap(&mut inner.missed, missed);
         inner.bytes = 0;
     }
@@ -216,7 +220,13 @@ mod tests {
         };
         (0..5).for_each(|_| mailbox.post(Mail::Stop, Class::Control).unwrap());
         assert_eq!(wakes(&mut poll), 1);
-        mailbox.take(&mut VecDeque::new(), &mut HashMap::new());
+        let mut mail = VecDeque::new();
+        mailbox.take(&mut mail, &mut HashMap::new());
+        mailbox.post(Mail::Stop, Class::Control).unwrap();
+        assert_eq!(wakes(&mut poll), 1);
+        // Behind what is left of the letters before.
+        mailbox.take(&mut mail, &mut HashMap::new());
+        assert_eq!(mail.len(), 6);
         mailbox.post(Mail::Stop, Class::Control).unwrap();
         assert_eq!(wakes(&mut poll), 1);
     }

@@ -146,6 +146,11 @@ impl Table {
         self.get(slot).filter(|link| link.session.link() == number).map(|_| slot)
     }
 
+    /// Every link, with its slot.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Link)> {
+        (0..).zip(self.pieces.iter().flatten()).filter_map(|(slot, link)| Some((slot, link.as_ref()?)))
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.len >= self.max
     }

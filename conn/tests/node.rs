@@ -344,6 +344,86 @@ fn a_device_that_does_not_read_is_marked_then_hinted_or_closed() {
 }
 
 #[test]
+fn who_holds_the_most_for_the_longest_is_closed_and_others_get_their_pushes() {
+    // Below what is too much for one of them, and together more than may wait.
+    let world = World::start(Config {
+        reactors: 1,
+        buffered_bytes_max: 2 * 1024 * 1024,
+        write_stall_timeout_ms: 600_000,
+        ..config()
+    });
+    let partition = partition_of("ann");
+    let names = (0..).map(|i| format!("hog-{i}")).filter(|name| partition_of(name) == partition).take(40);
+    let hogs: Vec<_> = names.map(|name| (world.signed_in(&name, "d1"), world.link_of(&name))).collect();
+    let mut ann = world.signed_in("ann", "d1");
+    let links: Vec<_> = hogs.iter().map(|(_, link)| *link).collect();
+    let mut stream = world.attach(partition, 2);
+    stream.roster();
+    let to = |links: Vec<v1::LinkRef>, seq, bytes| {
+        let frame = push(seq, bytes);
+        stream.say(down::Down::Push(v1::PushFrame { links, first: seq, last: seq, frame }));
+    };
+    let mut seq = 11;
+    until("some of them are closed", || {
+        (0..50).for_each(|_| to(links.clone(), seq, 4_000));
+        to(vec![world.link_of("ann")], seq, 10);
+        assert!(matches!(ann.expect(), S::Push(p) if p.entries[0].seq == seq));
+        seq += 1;
+        !world.log.ends().is_empty()
+    });
+    let closed = world.log.ends();
+    assert!(closed.iter().all(|closed| links.iter().any(|link| link.link == *closed)));
+}
+
+#[test]
+fn answers_that_do_not_fit_are_refused_and_the_link_stays() {
+    const CALLS: u64 = 8;
+    let world = World::start(config());
+    let mut ann = world.signed_in("ann", "d1");
+    (1..=CALLS).for_each(|id| ann.send(id, C::Call(v1::Call { method: "m".into(), request: Bytes::new() })));
+    let requests: Vec<_> = (0..CALLS).map(|_| world.calls.lock().unwrap().blocking_recv().unwrap()).collect();
+    let response = Bytes::from(vec![7; 550 * 1024]);
+    for request in requests {
+        let result = v1::CallResult { response: response.clone() };
+        request.reply.send(v1::link_call_result::Result::Ok(result));
+    }
+    let mut answered = 0;
+    for _ in 0..CALLS {
+        match ann.expect() {
+            S::CallResult(_) => answered += 1,
+            S::Error(error) => assert_eq!(error.code, Code::Busy.number()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(answered > 0);
+    ann.send(0, ping());
+    assert!(matches!(ann.expect(), S::Pong(_)));
+}
+
+#[test]
+fn a_device_that_is_not_read_is_not_taken_for_silent() {
+    let (heartbeat_min_ms, heartbeat_max_ms, idle_timeout_ms) = (100, 200, 500);
+    let world = World::start(Config { heartbeat_min_ms, heartbeat_max_ms, idle_timeout_ms, ..config() });
+    let mut ann = world.device();
+    let epoch = ann.sign_in(&token("ann", "d1")).epoch;
+    world.log.set(Topic::Messages, Mode::Refuse(Append::Full));
+    ann.send(2, text("bob", epoch, 1));
+    ann.expect_error(2, Code::Busy);
+    let began = Instant::now();
+    let mut pings = 0;
+    // The log is full for longer than a device may be silent, and this one is not.
+    while began.elapsed() < Duration::from_millis(4 * idle_timeout_ms) {
+        ann.send(0, ping());
+        pings += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    world.log.set(Topic::Messages, Mode::Land);
+    (0..pings).for_each(|_| assert!(matches!(ann.expect(), S::Pong(_))));
+    ann.send(3, text("bob", epoch, 1));
+    ann.expect_ack(3);
+}
+
+#[test]
 fn a_device_that_floods_is_closed() {
     let world = World::start(Config { frames_per_s: 10, frames_burst: 100, ..config() });
     let mut ann = world.signed_in("ann", "d1");

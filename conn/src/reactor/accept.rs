@@ -18,6 +18,8 @@ use crate::table::{Guest, Link};
 
 /// Links accepted in one turn.
 const BUDGET: usize = 256;
+/// Links that wait to be accepted, at the most: what comes while they are turned away is closed with the listener.
+const WAITING_MAX: usize = 8_192;
 /// Descriptors that links leave to everything else, or a quarter of all where there are few: the log and the tables
 /// must be able to open files, whoever connects.
 const RESERVED: u64 = 256;
@@ -39,7 +41,10 @@ impl Reactor {
     /// Takes every waiting link, to turn it away, and closes the listener.
     pub(super) fn close_listener(&mut self) {
         self.acceptable = true;
-        while self.acceptable && self.accept_ms <= self.now.ms {
+        for _ in 0..WAITING_MAX {
+            if !self.acceptable || self.now.ms < self.accept_ms {
+                break;
+            }
             self.accept_one();
         }
         if let Some(mut listener) = self.listener.take() {

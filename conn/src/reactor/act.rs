@@ -118,9 +118,20 @@ impl Reactor {
         self.tally.bytes_out += u64::try_from(added).unwrap_or(0);
         enqueue(&mut self.dirty, slot, &mut link.dirty);
         let over = verdict == Verdict::HighWater && self.buffered > self.parts.config.buffered_bytes_max;
-        if over || verdict == Verdict::Overflow {
+        if verdict == Verdict::Overflow || (over && !self.drains(slot)) {
             self.abandon(slot, Close::WriteStall);
         }
+    }
+
+    /// Writes at once what waits for a link: whether little is left.
+    fn drains(&mut self, slot: u32) -> bool {
+        let Some(link) = self.table.get_mut(slot) else { return true };
+        let Some(outbox) = link.outbox.as_mut().filter(|_| !link.blocked) else { return false };
+        let before = outbox.bytes();
+        // What comes of it, an error too, is seen at the end of the turn.
+        let _ = outbox.flush(&mut link.stream);
+        self.buffered = self.buffered.saturating_sub(before - outbox.bytes());
+        outbox.bytes() <= self.caps.high
     }
 
     fn append_for(&mut self, slot: u32, place: (Topic, Partition), record: Bytes, what: Appended) {

@@ -6,6 +6,7 @@ use proto::close::Close;
 
 use super::{Reactor, enqueue};
 use crate::outbox::Flushed;
+use crate::table::Link;
 
 impl Reactor {
     pub(super) fn flush_dirty(&mut self) {
@@ -73,6 +74,10 @@ impl Reactor {
 
     /// The last action of a session: from here on the link only writes what waits.
     pub(super) fn finish(&mut self, slot: u32, close: Close) {
+        // Dropped before it came to that.
+        if self.table.get(slot).is_none_or(Link::is_closing) {
+            return;
+        }
         self.parts.metrics.close(close);
         self.keep_cursor(slot);
         let Some(link) = self.table.get_mut(slot) else { return };

@@ -1,9 +1,12 @@
 //! Acting on what other threads have for this reactor.
 
 use bytes::Bytes;
+use prost::Message;
 use proto::close::Close;
 use proto::partition::Partition;
+use proto::v1::link_call_result::Result as CallResult;
 use proto::v1::{self, down};
+use proto::{Code, Fault};
 use storage::log::{AppendError, Tag};
 
 use super::Reactor;
@@ -20,7 +23,8 @@ const SIGN_OFF_MS: u64 = 1_000;
 
 impl Reactor {
     pub(super) fn take_mail(&mut self) {
-        if self.inbox.is_empty() {
+        // Also where letters of the turn before are left: who posts wakes nobody until everything was taken once more.
+        if self.inbox.len() <= BUDGET {
             self.mailbox.take(&mut self.inbox, &mut self.missed);
         }
         for _ in 0..BUDGET {
@@ -45,8 +49,10 @@ impl Reactor {
             Mail::ReportsLost { generation } => self.reports_lost(generation),
             Mail::CallResult { link, request_id, result } => {
                 let Some(slot) = self.table.find(link) else { return };
+                let max = self.caps.max / 2;
                 let Some(link) = self.table.get_mut(slot) else { return };
-                link.session.on_call_result(request_id, result, &mut self.actions);
+                let waiting = link.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+                link.session.on_call_result(request_id, fitting(result, waiting, max), &mut self.actions);
                 self.perform(slot);
             }
             Mail::Down { partition, term, link, down } => {
@@ -218,15 +224,27 @@ impl Reactor {
         });
     }
 
-    /// Whether droppable frames are added to what waits for a link.
+    /// Whether droppable frames are added to what waits for a link. Where nothing does, they are, whatever others have
+    /// waiting.
     fn has_room(&self, slot: u32) -> bool {
         let waiting = self.table.get(slot).and_then(|link| link.outbox.as_ref());
-        waiting.is_none_or(|outbox| outbox.bytes() <= self.caps.high)
-            && self.buffered <= self.parts.config.buffered_bytes_max
+        let has_room = self.buffered <= self.parts.config.buffered_bytes_max;
+        waiting.is_none_or(|outbox| has_room && outbox.bytes() <= self.caps.high)
     }
 
     fn for_all(&mut self, mut each: impl FnMut(&mut Self, u32)) {
         let slots = u32::try_from(self.table.slots()).unwrap_or(u32::MAX);
         (0..slots).for_each(|slot| each(self, slot));
+    }
+}
+
+/// An answer, or that it does not fit beside what waits: then the device is to read that first.
+fn fitting(result: CallResult, waiting: usize, max: usize) -> CallResult {
+    match result {
+        CallResult::Ok(ok) if waiting > 0 && waiting + ok.encoded_len() > max => {
+            let fault = Fault::new(Code::Busy, "answers before this one wait to be read");
+            CallResult::Error(fault.to_error(None))
+        }
+        result => result,
     }
 }

@@ -10,6 +10,7 @@ mod drain;
 mod flush;
 mod mail;
 mod read;
+mod shed;
 mod timers;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -203,6 +204,7 @@ impl Reactor {
         self.go_on_sweeping();
         self.go_on_draining();
         self.flush_dirty();
+        self.shed();
         self.publish();
     }
 

@@ -7,6 +7,7 @@ use storage::log::Topic;
 
 use super::Reactor;
 use crate::cursors;
+use crate::session::Deadline;
 use crate::table::Link;
 use crate::uplink::Purpose;
 
@@ -43,12 +44,16 @@ impl Reactor {
         if !link.is_closing() && stalled_ms != 0 && stalled_ms + stall_ms <= self.now.ms {
             self.abandon(slot, Close::WriteStall);
         } else if let Some((_, kind)) = link.session.deadline(&self.rules) {
+            if kind == Deadline::Idle && is_unread(link, self.caps.high) {
+                link.session.on_unread(self.now);
+            }
             link.session.on_deadline(&self.rules, self.now, kind, &mut self.actions);
         }
         self.perform(slot);
         self.arm(slot);
     }
 
+    /// When the earliest deadline of a link is, in ms.
     fn due_ms(&self, link: &Link) -> Option<u64> {
         if link.is_closing() {
             return Some(link.drop_ms);
@@ -70,19 +75,36 @@ impl Reactor {
                     table.get_mut(slot)?.session.take_cursor()
                 })
                 .collect();
-            self.save(partition, &cursors);
+            if !self.save(partition, &cursors) {
+                return;
+            }
         }
         for _ in 0..SAVES {
             let Some((partition, cursors)) = self.cursors.due_records(self.now.ms) else { break };
-            self.save(partition, &cursors);
-        }
-    }
-
-    fn save(&mut self, partition: Partition, cursors: &[v1::Cursor]) {
-        for (some, record) in cursors::records(cursors) {
-            if !self.append((Topic::Timelines, partition), record, Purpose::Cursors(partition)) {
-                some.iter().for_each(|cursor| self.cursors.keep(partition, cursor.clone()));
+            if !self.save(partition, &cursors) {
+                return;
             }
         }
     }
+
+    /// False where the log does not take all of them: the others are kept for later.
+    fn save(&mut self, partition: Partition, cursors: &[v1::Cursor]) -> bool {
+        let mut taken = true;
+        for (some, record) in cursors::records(cursors) {
+            taken = taken && self.append((Topic::Timelines, partition), record, Purpose::Cursors(partition));
+            if !taken {
+                some.iter().for_each(|cursor| self.cursors.keep(partition, cursor.clone()));
+            }
+        }
+        if !taken {
+            self.cursors.later(self.now.ms);
+        }
+        taken
+    }
+}
+
+/// Whether the device may have said something that this side does not read at the moment.
+fn is_unread(link: &Link, high: usize) -> bool {
+    let waiting = link.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+    link.readable && (link.held || waiting > high || !link.session.reads())
 }

@@ -185,6 +185,17 @@ impl Session {
         }
     }
 
+    /// What the device may have said is not read at the moment, so it is not taken for silent.
+    pub fn on_unread(&mut self, now: Now) {
+        self.heard(now);
+    }
+
+    /// Since when the link is silent, or waits to be signed in, in ms.
+    #[must_use]
+    pub fn since_ms(&self) -> u64 {
+        self.since_ms
+    }
+
     /// The link's number.
     #[must_use]
     pub fn link(&self) -> u64 {

@@ -29,6 +29,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 
 pub const PARTITIONS: Partitions = Partitions { messages: 4, timelines: 2 };
+const DEPTH_MAX: usize = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How the scripted log treats what is appended.
@@ -141,7 +142,8 @@ impl Producer for ScriptedProducer {
     }
 
     fn depth(&self) -> (usize, usize) {
-        (0, 1_000_000)
+        let is_full = self.log.inner.lock().unwrap().modes.contains(&Mode::Refuse(Append::Full));
+        (if is_full { DEPTH_MAX } else { 0 }, DEPTH_MAX)
     }
 }
 

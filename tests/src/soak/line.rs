@@ -44,13 +44,6 @@ impl Line {
         Some(Self { slope, error: (variance / spread(&points)).sqrt(), mean: y_mean })
     }
 
-    /// y without what goes up and down with z: (x, y - slope of y over z * z).
-    pub(super) fn without(points: &[(f64, f64, f64)]) -> Vec<(f64, f64)> {
-        let pairs: Vec<_> = points.iter().map(|(_, y, z)| (*z, *y)).collect();
-        let slope = slope(&pairs);
-        points.iter().map(|(x, y, z)| (*x, y - slope * z)).collect()
-    }
-
     /// The slope may well be no more than this.
     pub(super) fn at_least(&self) -> f64 {
         self.slope - 2.0 * self.error
