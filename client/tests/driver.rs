@@ -266,7 +266,7 @@ async fn queries_and_commands_reach_the_server_and_come_back() {
         let asked = v1::MembersRequest::decode(call.request).unwrap();
         assert_eq!((asked.min_no, asked.after.as_str()), (7, if more { "" } else { "ann" }));
         let members = vec![v1::Member { user: user.into(), role: 1, since: 1 }];
-        let response = v1::MembersResponse { name: "crew".into(), members, more, no: 9 };
+        let response = v1::MembersResponse { name: "crew".into(), members, more, no: 9, next: user.into() };
         let response = Bytes::from(response.encode_to_vec());
         peer.send(request, Down::CallResult(v1::CallResult { response })).await;
     }

@@ -182,14 +182,34 @@ async fn pages_of_members_leave_former_ones_out_and_end_rightly() {
             let answer = fixture.members("u001", request).await.unwrap();
             assert!(limit == 0 || answer.members.len() <= limit as usize);
             got.extend(answer.members.into_iter().map(|m| m.user));
-            after = got.last().unwrap().clone();
+            assert_eq!(answer.more, !answer.next.is_empty());
             if !answer.more {
                 break;
             }
             assert!(got.len() < want.len(), "more was promised after the last");
+            after = answer.next;
         }
         assert_eq!(got, want, "{limit}");
     }
+}
+
+#[tokio::test]
+async fn one_call_looks_at_so_many_former_members_and_no_more() {
+    let fixture = Fixture::new().await;
+    let former = (0..5_000).map(|i| (user(&format!("f{i:04}")), row(v1::Role::None, 1, 9)));
+    let members = former.chain([(user("last"), row(v1::Role::Owner, 1, 9))]).collect();
+    fixture.write(group("old"), v1::ConversationKind::Group, 200, members, 1).await;
+    let mut request = v1::MembersRequest { group: group("old").to_bytes(), ..Default::default() };
+    let mut pages = Vec::new();
+    loop {
+        let answer = fixture.members("last", request.clone()).await.unwrap();
+        pages.push(answer.members.len());
+        if !answer.more {
+            break;
+        }
+        request.after = answer.next;
+    }
+    assert_eq!(pages, [0, 0, 1]);
 }
 
 #[tokio::test]

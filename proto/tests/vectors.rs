@@ -209,7 +209,8 @@ fn server_frames(v: &mut Vectors) {
     v.server("sync page, truncated", 3, Frame::SyncPage(gone));
     v.server("sync hint", 0, Frame::SyncHint(v1::SyncHint { head: 42 }));
     let member = v1::Member { user: "ann".into(), role: v1::Role::Owner.into(), since: 1 };
-    let members = v1::MembersResponse { name: "Godwits".into(), members: vec![member], more: false, no: 1 };
+    let members =
+        v1::MembersResponse { name: "Godwits".into(), members: vec![member], no: 1, ..Default::default() };
     v.server(
         "call result",
         4,

@@ -163,16 +163,16 @@ impl Client {
     /// There is no answer, or it is no.
     pub async fn members(&self, group: ConversationId, min_no: u64) -> Result<v1::MembersResponse, Error> {
         let mut all = v1::MembersResponse::default();
+        let mut after = String::new();
         loop {
-            let after = all.members.last().map_or(String::new(), |member| member.user.clone());
             let request = v1::MembersRequest { group: group.to_bytes(), min_no, after, limit: 0 };
             let page: v1::MembersResponse = self.call("godwit.v1.Groups/Members", &request).await?;
-            let more = page.more && !page.members.is_empty();
             all.members.extend(page.members);
             (all.name, all.no) = (page.name, page.no);
-            if !more {
+            if !page.more || page.next.is_empty() {
                 return Ok(all);
             }
+            after = page.next;
         }
     }
 

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(after(("logic.cache_bytes_max", "67108865")), 2 * 32);
         assert_eq!(after(("conn.links_max", "1000001")), LINK_BYTES);
         assert_eq!(after(("embedded.memtable_bytes", "16777217")), 22);
-        assert_eq!(after(("embedded.mailbox_bytes", "16777217")), 9 + 2);
+        assert_eq!(after(("embedded.mailbox_bytes", "16777217")), 6 + 2);
         let text = memory(&[]).to_string();
         assert!(text.ends_with(&format!("{before}  in all\n")), "{text}");
     }

@@ -7,6 +7,11 @@ use proto::{Code, Fault, UserId, v1};
 use super::access::{Access, group_id, no_such_group};
 use super::{Api, broken, unavailable};
 
+/// Rows of one read.
+const ROWS: usize = 128;
+/// Reads of one call: a group may have had any number of members.
+const READS_MAX: usize = 16;
+
 pub(super) async fn members(
     api: &Api,
     user: &UserId,
@@ -26,26 +31,38 @@ pub(super) async fn members(
         }
         v1::ConversationKind::Direct | v1::ConversationKind::Unknown => return Err(no_such_group()),
     }
-    // Former members have rows too: read on until the page is full without them, and one more.
-    let mut found = Vec::new();
-    while found.len() <= limit {
-        let row = api.store.conversations().members(&id, after.as_ref(), limit + 1).await;
+    // Former members have rows too: read on until the page is full without them, or enough was looked at.
+    let mut members: Vec<v1::Member> = Vec::new();
+    let mut more = true;
+    for _ in 0..READS_MAX {
+        let row = api.store.conversations().members(&id, after.as_ref(), ROWS).await;
         let rows = row.map_err(|e| unavailable(&e))?.map(|row| row.members).unwrap_or_default();
-        let last = rows.len() <= limit;
+        more = rows.len() == ROWS;
         for (user, row) in rows {
             let row = v1::MemberRow::decode(row).map_err(|_| broken("MemberRow"))?;
             if row.role() != v1::Role::None {
-                found.push(v1::Member { user: user.to_string(), role: row.role, since: row.since });
+                if members.len() == limit {
+                    let next = members.last().map(|last| last.user.clone()).unwrap_or_default();
+                    return Ok(v1::MembersResponse {
+                        name: access.head.name,
+                        members,
+                        more: true,
+                        no: access.head.no,
+                        next,
+                    });
+                }
+                members.push(v1::Member { user: user.to_string(), role: row.role, since: row.since });
             }
             after = Some(user);
         }
-        if last {
+        if !more {
             break;
         }
+        // Reads of embedded storage never wait by themselves.
+        tokio::task::yield_now().await;
     }
-    let more = found.len() > limit;
-    found.truncate(limit);
-    Ok(v1::MembersResponse { name: access.head.name, members: found, more, no: access.head.no })
+    let next = after.filter(|_| more).map(|after| after.to_string()).unwrap_or_default();
+    Ok(v1::MembersResponse { name: access.head.name, members, more, no: access.head.no, next })
 }
 
 fn page_limit(asked: u32) -> usize {

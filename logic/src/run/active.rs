@@ -34,7 +34,6 @@ const TURN_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Ask {
     /// When it came.
     pub(super) at: Instant,
-    pub(super) node: String,
     pub(super) user: UserId,
     pub(super) ask: v1::SyncAsk,
     pub(super) down: mpsc::Sender<v1::Down>,
@@ -129,12 +128,10 @@ impl Active {
         self.pages.len()
     }
 
-    /// Answers an ask with a fault. A stream that takes no answer breaks, which answers all of its asks.
-    pub(super) fn refuse(&self, ask: &Ask, fault: &Fault) {
+    /// Answers an ask with a fault. Where the stream has no room for it, the node answers by itself, in time.
+    pub(super) fn refuse(ask: &Ask, fault: &Fault) {
         let answer = Kind::SyncAnswer(sync::refusal(&ask.ask, fault));
-        if ask.down.try_send(v1::Down { down: Some(answer) }).is_err() {
-            self.break_off(&ask.node);
-        }
+        let _ = ask.down.try_send(v1::Down { down: Some(answer) });
     }
 
     /// Frames that wait for streams, and links that are marked.

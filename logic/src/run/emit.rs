@@ -229,11 +229,16 @@ impl Emit {
     /// False where there is no room.
     fn append(&mut self, topic: Topic, partition: Partition, record: Bytes, tag: Tag) -> Result<bool, End> {
         match self.producer.append(topic, partition, record, tag) {
-            Append::Queued => self.under_way += 1,
-            Append::Full => self.full = true,
-            Append::Dead => return Err(End::Failed("the producer is dead".into())),
+            Append::Queued => {
+                self.under_way += 1;
+                Ok(true)
+            }
+            Append::Full => {
+                self.full = true;
+                Ok(false)
+            }
+            Append::Dead => Err(End::Failed("the producer is dead".into())),
         }
-        Ok(!self.full)
     }
 }
 

@@ -59,7 +59,11 @@ impl Fetch {
 /// A record that does not decode is judged as one that says nothing.
 fn decode<M: Message + Default>(record: Record) -> Fetched<M> {
     let Record { offset, append_us, bytes } = record;
-    Fetched { offset, append_us, record: M::decode(bytes).unwrap_or_default() }
+    let record = M::decode(bytes).unwrap_or_else(|error| {
+        tracing::error!(offset, %error, "a record of the log does not decode, and is left out");
+        M::default()
+    });
+    Fetched { offset, append_us, record }
 }
 
 /// The ticks that a run skips: what the table said when it began, and is not known to have had effects.

@@ -22,6 +22,10 @@ impl<S: Shell> Run<S> {
                 return Ok(());
             }
             self.judge()?;
+            // What a broken step left is nothing to tell anybody of.
+            if self.poisoned.is_some() {
+                return Ok(());
+            }
             self.shell.between(&mut self.base, &mut self.puts.staged.leaving)?;
             if self.batch.is_empty() {
                 self.evict();

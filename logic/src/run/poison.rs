@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use prost::Message;
 use proto::partition::Partition;
@@ -18,6 +19,8 @@ use v1::timeline_record::Record;
 
 /// Records read at once while looking for outputs.
 const READ_MAX: usize = 1024;
+/// And within this time.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a record cannot be skipped, or is not known to be one that can.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +93,9 @@ async fn last_source(
     }
     let mut reader = log.reader(Topic::Timelines, timelines, offset).await?;
     while offset < end {
-        // Where offsets are not dense the last ones may never come: what is there was read at once.
-        let next = tokio::time::timeout(std::time::Duration::from_secs(1), reader.next(READ_MAX)).await;
-        let Ok(records) = next else { break };
+        let records = tokio::time::timeout(READ_WITHIN, reader.next(READ_MAX)).await;
+        let records =
+            records.map_err(|_| LogError::Failed("the end of the log was not read in time".into()))?;
         for record in records? {
             offset = record.offset + 1;
             if let Ok(v1::TimelineRecord { record: Some(Record::Output(output)) }) =

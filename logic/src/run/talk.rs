@@ -72,7 +72,10 @@ impl Timelines {
 
     pub(super) fn take_event(&mut self, base: &mut Base, event: StreamEvent) -> Result<(), End> {
         match event {
-            StreamEvent::Roster { node, roster } => self.rosters.push_back((node, roster)),
+            StreamEvent::Roster { node, roster } => {
+                self.rosters.retain(|(other, _)| *other != node);
+                self.rosters.push_back((node, roster));
+            }
             StreamEvent::Refused { term } => {
                 let own = base.ownership.term().map(|tick| tick.0);
                 info!(partition = base.partition, term, own, "refused by a node");
@@ -86,12 +89,12 @@ impl Timelines {
     fn asked(&mut self, base: &Base, node: String, ask: v1::SyncAsk, down: mpsc::Sender<v1::Down>) {
         let Some(active) = self.active.as_mut() else { return };
         let Ok(user) = UserId::new(&ask.user) else { return active.break_off(&node) };
-        let ask = Ask { at: crate::clock::now(), node, user, ask, down };
+        let ask = Ask { at: crate::clock::now(), user, ask, down };
         let cap = base.parts.config.syncs_waiting_max;
         if active.pages() + self.asks.len() < cap {
             self.asks.push_back(ask);
         } else {
-            active.refuse(&ask, &Fault::new(Code::Busy, format!("{cap} syncs are waiting")));
+            Active::refuse(&ask, &Fault::new(Code::Busy, format!("{cap} syncs are waiting")));
         }
     }
 }

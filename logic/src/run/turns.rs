@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use prometheus_client::metrics::counter::Counter;
 use proto::Tick;
-use storage::log::Partition;
+use storage::log::{LogError, Partition};
 use storage::tables::Checkpoint;
 use tokio::sync::watch;
 
@@ -69,6 +69,18 @@ impl<S: Shell> Run<S> {
         let checkpoint = parts.store.checkpoints().load(S::TOPIC, partition).await?;
         let shell = S::begin(&parts, partition, checkpoint.as_ref()).await?;
         let next_offset = checkpoint.map_or(0, |checkpoint| checkpoint.offset);
+        if next_offset == 0 {
+            // Only what a checkpoint has is ever trimmed: these are other tables than before.
+            let (earliest, _) = parts.log.bounds(S::TOPIC, partition).await?;
+            if earliest > 0 {
+                let topic = S::TOPIC;
+                let text = format!(
+                    "{topic}/{partition} begins at {earliest}, and the tables know nothing of what was before: \
+                     they are not the tables of this log"
+                );
+                return Err(LogError::Refused(text).into());
+            }
+        }
         let reader = parts.log.reader(S::TOPIC, partition, next_offset).await?;
         let config = &parts.config;
         let ownership = Ownership::new(&config.node);

@@ -4,8 +4,10 @@
 //! Records only arrive and go in order (`log`), bodies and entries are written once and read by range
 //! (`rows`), and everything else is small and changes (`state`).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fjall::compaction::Leveled;
@@ -15,7 +17,7 @@ use fjall::{
 };
 
 use super::options::Options;
-use crate::log::LogError;
+use crate::log::{LogError, Partition, Topic};
 use crate::tables::StoreError;
 
 /// Bytes of journals on disk before rarely written keyspaces are flushed for their sake. Bounds what a
@@ -23,10 +25,11 @@ use crate::tables::StoreError;
 const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// With two, the first spins for as long as the second compacts, and takes a core (fjall 3.1.13).
 const WORKERS: usize = 1;
-/// Full memtables of a keyspace that wait; at four, the engine waits.
-const SEALED_MAX: usize = 3;
+/// Full memtables of a keyspace that wait; at four, the engine waits, also for work that has failed. It seals one by
+/// itself where journals are long.
+const SEALED_MAX: usize = 2;
 /// While so many wait, one more may grow to so many memtables: a merge may take long.
-const GROWN_MAX: u64 = 3;
+const GROWN_MAX: u64 = 4;
 /// Tables that are merged into, in memtables.
 const TABLE_MEMTABLES: u64 = 4;
 /// By level, whether the index and the filter of a table are cut into blocks, which are read and held as the others are.
@@ -55,6 +58,8 @@ pub(super) enum EngineError {
     Closed,
     #[error("background work of the engine has failed")]
     Poisoned,
+    #[error("{topic}/{partition} ends at {next}, and had been read up to {shown}")]
+    Lost { topic: Topic, partition: Partition, next: u64, shown: u64 },
 }
 
 impl From<EngineError> for StoreError {
@@ -144,9 +149,11 @@ impl Engine {
     /// Whether more memory waits to be flushed, or more tables to be merged, than should.
     pub(super) fn is_behind(&self) -> bool {
         self.keyspaces().into_iter().any(|keyspace| {
-            let memory_waits = keyspace.sealed_memtable_count() >= SEALED_MAX
-                && keyspace.tree.active_memtable().size() >= GROWN_MAX * self.memtable_bytes;
-            memory_waits || keyspace.tree.l0_run_count() >= RUNS_MAX
+            let sealed = keyspace.sealed_memtable_count();
+            let has_grown = keyspace.tree.active_memtable().size() >= GROWN_MAX * self.memtable_bytes;
+            sealed > SEALED_MAX
+                || (sealed == SEALED_MAX && has_grown)
+                || keyspace.tree.l0_run_count() >= RUNS_MAX
         })
     }
 
@@ -212,25 +219,32 @@ impl Slot {
     }
 }
 
-/// Handles on the journals of a database that is about to be closed: an error of writing them back is
-/// told to these too, however the close itself takes it.
-pub(super) struct Journals(Vec<File>);
+/// Handles on the journals of a database. An error of writing one back is told once to each handle that was open before:
+/// to these too, whoever else was told, and however a close takes it.
+#[derive(Default)]
+pub(super) struct Journals(HashMap<PathBuf, File>);
 
 impl Journals {
-    pub(super) fn hold(dir: &Path) -> std::io::Result<Self> {
-        let mut files = Vec::new();
+    /// Opens those that are new, and gives up those that are gone.
+    pub(super) fn look(&mut self, dir: &Path) -> std::io::Result<()> {
+        let mut paths = Vec::new();
         for file in std::fs::read_dir(dir)? {
-            let path = file?.path();
-            if path.extension().is_some_and(|extension| extension == "jnl") {
-                files.push(File::open(path)?);
+            paths.push(file?.path());
+        }
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "jnl"));
+        self.0.retain(|path, _| paths.contains(path));
+        for path in paths {
+            if let Entry::Vacant(new) = self.0.entry(path) {
+                let file = File::open(new.key())?;
+                new.insert(file);
             }
         }
-        Ok(Self(files))
+        Ok(())
     }
 
     /// Waits until they are on disk.
     pub(super) fn sync(&self) -> std::io::Result<()> {
-        self.0.iter().try_for_each(File::sync_all)
+        self.0.values().try_for_each(File::sync_all)
     }
 }
 
@@ -238,6 +252,24 @@ impl Journals {
 mod tests {
     use super::*;
     use crate::log::Partitions;
+
+    #[test]
+    fn journals_are_held_as_long_as_they_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let mut journals = Journals::default();
+        for names in [&["0.jnl"][..], &["0.jnl", "1.jnl"], &["1.jnl"]] {
+            for name in ["0.jnl", "1.jnl", "lock"] {
+                let _ = std::fs::remove_file(file(name)).err();
+            }
+            names.iter().chain(&["lock"]).for_each(|name| std::fs::write(file(name), "").unwrap());
+            journals.look(dir.path()).unwrap();
+            let mut held: Vec<_> = journals.0.keys().cloned().collect();
+            held.sort();
+            assert_eq!(held, names.iter().map(|name| file(name)).collect::<Vec<_>>());
+        }
+        journals.sync().unwrap();
+    }
 
     #[test]
     fn memtables_are_sealed_when_they_are_full_and_reach_tables() {

@@ -192,6 +192,10 @@ fn records(engine: &Engine, from: &[u8], to: &[u8], max: usize) -> Result<Vec<Re
         let (key, value) = row(guard)?;
         let (append_us, bytes) = value::stamp(&value).ok_or_else(damaged)?;
         let offset = key::offset(&key).ok_or_else(damaged)?;
+        // Offsets are dense. Whoever reads on finds that this one is not the next.
+        if records.last().is_some_and(|last: &Record| last.offset + 1 != offset) {
+            break;
+        }
         bytes_read += bytes.len();
         records.push(Record { offset, append_us, bytes: Bytes::copy_from_slice(bytes) });
         if bytes_read >= PAGE_BYTES_MAX {
@@ -210,5 +214,35 @@ impl Membership for Everything {
             Some(assignment) => async move { Ok(assignment) }.boxed(),
             None => futures::future::pending().boxed(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::draft::Draft;
+    use super::super::options::Options;
+    use super::*;
+    use crate::log::Partitions;
+
+    #[test]
+    fn a_page_ends_where_a_record_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new(Partitions { messages: 1, timelines: 1 });
+        let engine = Engine::open(dir.path(), &options).unwrap();
+        let mut draft = Draft::new(&engine);
+        for offset in [3, 4, 6, 7] {
+            draft.record(
+                Topic::Messages,
+                0,
+                &Record { offset, append_us: 1, bytes: Bytes::from_static(b"x") },
+            );
+        }
+        draft.commit().unwrap();
+        let key = |offset| key::record(Topic::Messages, 0, offset);
+        let offsets = |from| {
+            let page = records(&engine, &key(from), &key(9), 10).unwrap();
+            page.into_iter().map(|record| record.offset).collect::<Vec<_>>()
+        };
+        assert_eq!((offsets(3), offsets(5)), (vec![3, 4], vec![6, 7]));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::engine::{self, Engine, EngineError, Journals};
+use super::engine::{self, Engine, EngineError};
 use super::options::Fatal;
 use super::sweep::Sweep;
 use super::turn::Turn;
@@ -16,6 +16,8 @@ use crate::log::{AppendError, Partition, Topic};
 const RETRY: Duration = Duration::from_millis(200);
 /// Free bytes without which opening it again is not even tried.
 const RETRY_BYTES_MIN: u64 = 1024 * 1024;
+/// Between two looks at which journals there are: far less than it takes to fill one.
+const JOURNALS_EVERY: Duration = Duration::from_millis(200);
 /// For so long after the disk was full, background work may be found to have failed for that.
 const FULL_LATELY: Duration = Duration::from_secs(10);
 
@@ -58,21 +60,31 @@ impl Writer {
         free >= self.core.options.reserve_bytes.max(RETRY_BYTES_MIN)
     }
 
+    /// Holds the journals that there are now, once in a while: an error of the engine's background work may be that one
+    /// of them was not written back, and only a handle from before still tells.
+    pub(super) fn hold_journals(&mut self) {
+        let now = clock::now();
+        if self.journals_at.is_some_and(|at| now - at < JOURNALS_EVERY) {
+            return;
+        }
+        self.journals_at = Some(now);
+        if let Err(error) = self.journals.look(&self.dir.engine()) {
+            tracing::warn!(%error, "the journals cannot be opened");
+        }
+    }
+
     /// Closes the database and opens it again, however often that takes; refuses meanwhile.
     pub(super) fn recover(&mut self, cause: &fjall::Error) -> Result<(), Fatal> {
         tracing::error!(%cause, "the data failed; closing and opening it again");
         let path = self.dir.engine();
-        let journals = loop {
-            match Journals::hold(&path) {
-                Ok(journals) => break journals,
-                Err(error) => tracing::error!(%error, "the journals cannot be opened"),
-            }
+        while let Err(error) = self.journals.look(&path) {
+            tracing::error!(%error, "the journals cannot be opened");
             if !self.pause() {
                 return Ok(());
             }
-        };
+        }
         drop(self.core.slot.replace(None));
-        journals.sync().map_err(|error| Fatal::Fsync(error.to_string()))?;
+        self.journals.sync().map_err(|error| Fatal::Fsync(error.to_string()))?;
         while self.pause() {
             if !self.has_room_to_open() {
                 continue;
@@ -82,6 +94,7 @@ impl Writer {
                     tracing::warn!("the data is open again");
                     return Ok(());
                 }
+                Err(error @ EngineError::Lost { .. }) => return Err(Fatal::Background(error.to_string())),
                 Err(error) => tracing::error!(%error, "the data cannot be opened"),
             }
         }
@@ -102,6 +115,15 @@ impl Writer {
         let mut beginnings = Vec::new();
         for place in self.core.places.iter() {
             let (beginning, next) = look(&engine, place.topic, place.partition)?;
+            let shown = place.view().next;
+            if next < shown {
+                return Err(EngineError::Lost {
+                    topic: place.topic,
+                    partition: place.partition,
+                    next,
+                    shown,
+                });
+            }
             place.reset(beginning.first, next);
             beginnings.push(beginning);
         }

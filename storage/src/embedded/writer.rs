@@ -8,7 +8,7 @@ use proto::limits::RECORD_BYTES_MAX;
 
 use super::dir::{Dir, OpenError};
 use super::draft::Draft;
-use super::engine::{Engine, EngineError};
+use super::engine::{Engine, EngineError, Journals};
 use super::options::Fatal;
 use super::place::Place;
 use super::sweep::Sweep;
@@ -32,6 +32,9 @@ pub(super) struct Writer {
     pub(super) is_full: bool,
     /// When it was found too full last.
     pub(super) full_at: Option<Instant>,
+    pub(super) journals: Journals,
+    /// When the journals were looked for last.
+    pub(super) journals_at: Option<Instant>,
 }
 
 /// Why a turn ended early.
@@ -53,8 +56,16 @@ impl Writer {
     /// Opens the database of a directory.
     pub(super) fn open(dir: Dir, core: Arc<Core>) -> Result<Self, OpenError> {
         let path = dir.engine();
-        let mut writer =
-            Self { core, dir, next: Vec::new(), sweep: Sweep::default(), is_full: false, full_at: None };
+        let mut writer = Self {
+            core,
+            dir,
+            next: Vec::new(),
+            sweep: Sweep::default(),
+            is_full: false,
+            full_at: None,
+            journals: Journals::default(),
+            journals_at: None,
+        };
         let engine = Engine::open(&path, &writer.core.options).and_then(|engine| writer.adopt(engine));
         engine.map_err(|error| match error {
             EngineError::Engine(fjall::Error::Io(cause)) => OpenError::Io { path, cause },
@@ -84,6 +95,7 @@ impl Writer {
 
     fn turn(&mut self, work: &mut Vec<Work>) -> Result<(), Trouble> {
         let has_room = self.has_room();
+        self.hold_journals();
         let mut turn = Turn::default();
         let core = self.core.clone();
         let done = core.slot.with(|engine| Ok(self.write(engine, work, has_room, &mut turn)));

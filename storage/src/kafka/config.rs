@@ -68,6 +68,8 @@ pub(super) fn reader(place: &Place) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
+        // What was damaged on the way is fetched again.
+        .set("check.crcs", "true")
         .set("allow.auto.create.topics", "false")
         .set("fetch.min.bytes", "1")
         .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())

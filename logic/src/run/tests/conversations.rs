@@ -115,6 +115,19 @@ async fn a_failed_report_ends_the_run_and_the_next_begins_at_the_checkpoint() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_whose_beginning_is_gone_is_not_judged_without_a_checkpoint() {
+    let deployment = Deployment::new();
+    let double = &deployment.double;
+    double.faults(|faults| faults.earliest = 2);
+    let _run = deployment.run(Topic::Messages, 0);
+    deployment.send_texts(1..=5);
+    deployment.settle().await;
+    assert_eq!((outputs(double), owners(double)), (0, 0));
+    let said = deployment.parts.health.reasons().concat();
+    assert!(said.contains("not the tables of this log"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn history_that_cannot_be_stored_holds_everything_after_it_back() {
     let deployment = Deployment::new();
     let double = &deployment.double;

@@ -34,6 +34,8 @@ pub(crate) enum Happened {
 
 #[derive(Default)]
 pub(crate) struct Faults {
+    /// The log begins here.
+    pub(crate) earliest: u64,
     /// Outcomes of outputs are kept back.
     pub(crate) hold_reports: bool,
     /// The outcomes of so many next outputs are failures, though they land.
@@ -181,7 +183,8 @@ impl Log for DoubleLog {
 
     fn bounds(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<(u64, u64), LogError>> {
         let end = self.0.records(topic, partition).len() as u64;
-        async move { Ok((0, end)) }.boxed()
+        let earliest = self.0.lock().faults.earliest;
+        async move { Ok((earliest, end)) }.boxed()
     }
 
     fn trim(&self, topic: Topic, _: Partition, below: u64) -> BoxFuture<'_, Result<(), LogError>> {
