@@ -246,6 +246,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pages_of_every_size_at_every_cursor_are_exactly_what_follows() {
+        const HEAD: u64 = 40;
+        let fixture = Fixture::new(1..=HEAD, 1).await;
+        for after in 0..=HEAD {
+            for limit in 1..=HEAD + 1 {
+                let want = whole(after + 1..=HEAD.min(after + limit));
+                let limit = u32::try_from(limit).unwrap();
+                assert_eq!(fixture.page(after, limit, 1, HEAD).await, want, "{after} {limit}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn nothing_above_the_head_is_told() {
         let fixture = Fixture::new(1..=20, 1).await;
         assert_eq!(fixture.page(5, 0, 1, 12).await, whole(6..=12));

@@ -26,7 +26,7 @@ async fn a_message_is_pushed_synced_and_found_in_history() {
         assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
         assert!(entries.iter().all(|e| e.no == e.seq && text(e) == format!("text {}", e.n)));
     }
-    // Pages of every size, to the last entry.
+    // Pages of some sizes, to the last entry.
     for (request, (after, limit, want)) in
         [(0, 0, 1..=20), (0, 7, 1..=7), (19, 5, 20..=20)].into_iter().enumerate()
     {

@@ -28,8 +28,17 @@ pub struct View {
     pub sent: BTreeMap<(Option<ConversationId>, u64, u64), Option<v1::send::Body>>,
     /// Whether it was put back from a backup, so that it may have sent a text again under another number.
     pub restored: bool,
-    /// Whether the app started again, so that it may have been shown entries twice.
-    pub restarted: bool,
+    /// Where in `shown` the app had started again: there it may be shown once more what it had not yet stored.
+    pub starts: Vec<usize>,
+}
+
+impl View {
+    /// What was shown, from one start of the app to the next.
+    fn lives(&self) -> impl Iterator<Item = &[v1::Entry]> {
+        let ends = self.starts.iter().copied().chain([self.shown.len()]);
+        let starts = [0].into_iter().chain(self.starts.iter().copied());
+        starts.zip(ends).map(|(start, end)| self.shown.get(start..end).unwrap_or_default())
+    }
 }
 
 /// One entry as the conversation has it, for comparing between users.
@@ -64,24 +73,7 @@ fn timelines(views: &[View]) -> Result<Timelines, Violation> {
     let mut timelines = Timelines::new();
     for view in views {
         let name = format!("{}/{}", view.user, view.device);
-        let mut shown = view.shown.clone();
-        if view.restarted {
-            let mut seqs = BTreeMap::new();
-            for entry in shown {
-                if let Some(old) = seqs.insert(entry.seq, entry.clone())
-                    && old != entry
-                {
-                    return Err(Oracle::Unchanged.says(format!("{name}: entry {} changed", entry.seq)));
-                }
-            }
-            shown = seqs.into_values().collect();
-        }
-        for (entry, seq) in shown.iter().zip(1..) {
-            if entry.seq != seq {
-                let words = format!("{name}: shown {} where {seq} was due", entry.seq);
-                return Err(Oracle::Dense.says(words));
-            }
-        }
+        let shown = in_order(view).map_err(|(oracle, words)| oracle.says(format!("{name}: {words}")))?;
         match timelines.get(&view.user) {
             None => drop(timelines.insert(view.user.clone(), shown)),
             Some(other) if *other != shown => {
@@ -93,6 +85,33 @@ fn timelines(views: &[View]) -> Result<Timelines, Violation> {
         }
     }
     Ok(timelines)
+}
+
+/// Every entry that a device was shown, once. Each start of its app goes on where an earlier one was, or before, and
+/// from there one by one.
+fn in_order(view: &View) -> Result<Vec<v1::Entry>, (Oracle, String)> {
+    let mut shown: Vec<v1::Entry> = Vec::new();
+    for life in view.lives() {
+        let mut due = None;
+        for entry in life {
+            let next = shown.len() as u64 + 1;
+            let is_due = due.map_or(1 <= entry.seq && entry.seq <= next, |due| entry.seq == due);
+            if !is_due {
+                let words = format!("shown {} where {} was due", entry.seq, due.unwrap_or(next));
+                return Err((Oracle::Dense, words));
+            }
+            due = Some(entry.seq + 1);
+            let before = usize::try_from(entry.seq - 1).ok().and_then(|index| shown.get(index));
+            match before {
+                Some(before) if before != entry => {
+                    return Err((Oracle::Unchanged, format!("entry {} changed", entry.seq)));
+                }
+                Some(_) => {}
+                None => shown.push(entry.clone()),
+            }
+        }
+    }
+    Ok(shown)
 }
 
 /// The tables say what was shown, no more and no less.

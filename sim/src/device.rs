@@ -79,7 +79,7 @@ impl Device {
             self.view.shown.pop_if(|entry| self.store.saved().cursor >= Some(entry.seq));
         }
         // What the app took just before may not be stored yet: it is shown again.
-        self.view.restarted = true;
+        self.view.starts.push(self.view.shown.len());
         self.core = Core::new(settings(&self.who), self.store.saved(), rng.next_u64());
         self.link = None;
     }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use proto::close::Close;
 use tests::{Backends, Chat, Load, Run, Server, texts, within};
 
-/// Longer than the 6 s after which a group gives a silent member's partitions away.
-const STOPPED: Duration = Duration::from_secs(10);
-/// What its peer has, once it is ready again, before it wakes.
+/// Of each log.
+const PARTITIONS: usize = 6;
+/// What its peer goes on for, before a zombie wakes, and what both have after that.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Four processes, three brokers and three nodes are enough for one machine.
@@ -29,9 +29,10 @@ impl Cluster {
         let start = |name: &str, roles: &str| {
             let (log, store) = (&*backends.log, &*backends.store);
             let partitions =
-                ["--set", "storage.messages_partitions=6", "--set", "storage.timelines_partitions=6"];
+                ["messages", "timelines"].map(|log| format!("storage.{log}_partitions={PARTITIONS}"));
+            let [messages, timelines] = partitions.each_ref().map(String::as_str);
             let arguments = ["--roles", roles, "--name", name, "--log", log, "--store", store];
-            Server::start(dir, name, &[&arguments[..], &partitions].concat())
+            Server::start(dir, name, &[&arguments[..], &["--set", messages, "--set", timelines]].concat())
         };
         // One after the other: the first creates topics and tables.
         Self {
@@ -52,6 +53,17 @@ impl Cluster {
         }
     }
 
+    /// Waits until a logic process has every partition: its peer is taken for gone.
+    fn wait_owner(&self, logic: usize) {
+        within(Duration::from_secs(90), "one process has every partition", || {
+            let owned = |stage| {
+                self.logics[logic].metric(&format!("godwit_logic_owned_partitions{{stage=\"{stage}\"}}"))
+            };
+            let all = PARTITIONS as f64;
+            (owned("conversation") == Some(all) && owned("timeline") == Some(all)).then_some(())
+        });
+    }
+
     /// Waits until links are signed in: then every partition that they need has an owner.
     fn wait_links(&self, links: f64) {
         within(Duration::from_secs(90), "the links are back", || {
@@ -67,7 +79,8 @@ fn processes_die_and_stop_in_turn_and_nothing_is_lost() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path(), &backends);
-    let load = Load { links: 200, rate: 150, duration: Duration::from_secs(75) };
+    // For as long as all of this takes.
+    let load = Load { links: 200, rate: 150, duration: Duration::from_secs(900) };
     let run = Run::start(dir.path(), &cluster.conns[0].data(), &cluster.servers(), load);
     cluster.wait_links(150.0);
     for i in 0..2 {
@@ -82,12 +95,14 @@ fn processes_die_and_stop_in_turn_and_nothing_is_lost() {
     }
     // It wakes when its peer has taken over, gone on, and been started again itself.
     cluster.logics[0].process().signal(libc::SIGSTOP);
-    std::thread::sleep(STOPPED);
+    cluster.wait_owner(1);
     cluster.logics[1].kill();
     cluster.logics[1].restart();
+    cluster.wait_owner(1);
     std::thread::sleep(AGAIN);
     cluster.logics[0].process().signal(libc::SIGCONT);
-    let figures = run.passes();
+    std::thread::sleep(AGAIN);
+    let figures = run.enough().passes();
     println!("{figures}");
     cluster.no_link_is_taken_for_gone();
 }

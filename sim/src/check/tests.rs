@@ -111,11 +111,31 @@ fn what_is_fine_is_not_objected_to() {
 fn an_entry_that_is_another_after_a_restart_has_changed() {
     let mut fine = two_texts();
     let view = &mut fine.views[1];
-    view.restarted = true;
+    view.starts.push(2);
     view.shown.push(view.shown[0].clone());
     assert_eq!(fine.objects(), None);
     fine.views[1].shown[2].time_us += 1;
     assert_eq!(fine.objects(), Some(Oracle::Unchanged));
+}
+
+#[test]
+fn every_start_of_an_app_goes_on_one_by_one_from_what_it_had() {
+    for (starts, indices, objected) in [
+        (vec![2], vec![0, 1, 0, 1], None),
+        (vec![2], vec![0, 1, 1], None),
+        (vec![1, 1], vec![0, 1], None),
+        (vec![1, 2], vec![0, 0, 0, 1], None),
+        (vec![2], vec![0, 1, 1, 1], Some(Oracle::Dense)),
+        (vec![2], vec![0, 1, 1, 0], Some(Oracle::Dense)),
+        (vec![2], vec![0, 0, 1], Some(Oracle::Dense)),
+        (vec![0], vec![1, 0], Some(Oracle::Dense)),
+    ] {
+        let mut fine = two_texts();
+        let view = &mut fine.views[1];
+        view.shown = indices.into_iter().map(|index: usize| view.shown[index].clone()).collect();
+        view.starts = starts.clone();
+        assert_eq!(fine.objects(), objected, "{starts:?}");
+    }
 }
 
 #[test]

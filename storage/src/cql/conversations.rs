@@ -10,6 +10,7 @@ use super::schema::{HEAD, MEMBER, SENDER};
 use super::trouble::failed;
 use crate::tables::{Answer, ConversationRow, ConversationWrite, Conversations, Sender, StoreError};
 
+type HeadAndMember = (Option<(Tick, Bytes)>, Option<(Tick, Bytes)>);
 type Part = (Vec<u8>, i8, String, String, i64, Bytes, i64);
 
 impl Conversations for Cql {
@@ -28,7 +29,7 @@ impl Conversations for Cql {
         limit: usize,
     ) -> Answer<'a, Option<ConversationRow>> {
         async move {
-            let Some((at, head)) = self.part(id, HEAD, "").await? else { return Ok(None) };
+            let (Some((at, head)), _) = self.head_and_member(id, "").await? else { return Ok(None) };
             let after = after.map_or("", UserId::as_str);
             let values = (id.as_bytes().as_slice(), MEMBER, after, rows_max(limit));
             let database = &self.0;
@@ -49,25 +50,21 @@ impl Conversations for Cql {
         user: &'a UserId,
     ) -> Answer<'a, Option<(Bytes, Option<Bytes>)>> {
         async move {
-            let Some((_, head)) = self.part(id, HEAD, "").await? else { return Ok(None) };
-            let member = self.part(id, MEMBER, user.as_str()).await?;
-            Ok(Some((head, member.map(|(_, value)| value))))
+            let (head, member) = self.head_and_member(id, user.as_str()).await?;
+            Ok(head.map(|(_, head)| (head, member.map(|(_, value)| value))))
         }
         .boxed()
     }
 }
 
 impl Cql {
+    /// On one page, whatever its size: between pages another owner may write, and the rows would be of no moment.
     async fn load_one(&self, id: ConversationId) -> Result<Option<ConversationRow>, StoreError> {
         let database = &self.0;
-        let rows = database
-            .scan::<(i8, String, String, i64, Bytes)>(
-                &database.statements.read_conversation,
-                (id.as_bytes().as_slice(),),
-            )
-            .await?;
+        let rows = database.read(&database.statements.read_conversation, (id.as_bytes().as_slice(),)).await?;
         let (mut row, mut is_there) = (ConversationRow::default(), false);
-        for (kind, user, device, at, value) in rows {
+        for found in rows.rows::<(i8, String, String, i64, Bytes)>().map_err(failed)? {
+            let (kind, user, device, at, value) = found.map_err(failed)?;
             match kind {
                 HEAD => (row.at, row.head, is_there) = (Tick(number("at", at)?), value, true),
                 MEMBER => row.members.push((parsed("user_id", &user)?, value)),
@@ -81,18 +78,18 @@ impl Cql {
         Ok(is_there.then_some(row))
     }
 
-    /// One row of a conversation: when it was written, and what it says.
-    async fn part(
-        &self,
-        id: &ConversationId,
-        kind: i8,
-        user: &str,
-    ) -> Result<Option<(Tick, Bytes)>, StoreError> {
+    /// The head of a conversation and the row of a member, as they were at one moment on one replica.
+    async fn head_and_member(&self, id: &ConversationId, user: &str) -> Result<HeadAndMember, StoreError> {
         let database = &self.0;
-        let values = (id.as_bytes().as_slice(), kind, user, "");
-        let rows = database.read(&database.statements.read_part, values).await?;
-        let row = rows.maybe_first_row::<(i64, Bytes)>().map_err(failed)?;
-        row.map(|(at, value)| Ok((Tick(number("at", at)?), value))).transpose()
+        let values = (id.as_bytes().as_slice(), HEAD, "", "", MEMBER, user, "");
+        let rows = database.read(&database.statements.read_head_and_member, values).await?;
+        let mut found = (None, None);
+        for row in rows.rows::<(i8, i64, Bytes)>().map_err(failed)? {
+            let (kind, at, value) = row.map_err(failed)?;
+            let place = if kind == HEAD { &mut found.0 } else { &mut found.1 };
+            *place = Some((Tick(number("at", at)?), value));
+        }
+        Ok(found)
     }
 
     async fn save_one(&self, write: ConversationWrite) -> Result<(), StoreError> {

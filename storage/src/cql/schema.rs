@@ -50,7 +50,8 @@ pub(super) const WRITE_LAYOUT: &str = "INSERT INTO KEYSPACE.layout (id, version,
 
 pub(super) const READ_CONVERSATION: &str =
     "SELECT kind, user_id, device_id, at, value FROM KEYSPACE.conversations WHERE conversation = ?";
-pub(super) const READ_PART: &str = "SELECT at, value FROM KEYSPACE.conversations WHERE conversation = ? AND kind = ? AND user_id = ? AND device_id = ?";
+pub(super) const READ_HEAD_AND_MEMBER: &str = "SELECT kind, at, value FROM KEYSPACE.conversations \
+     WHERE conversation = ? AND (kind, user_id, device_id) IN ((?, ?, ?), (?, ?, ?))";
 pub(super) const READ_MEMBERS: &str = "SELECT user_id, value FROM KEYSPACE.conversations \
      WHERE conversation = ? AND kind = ? AND user_id > ? LIMIT ?";
 pub(super) const WRITE_PART: &str = "INSERT INTO KEYSPACE.conversations \

@@ -64,7 +64,12 @@ macro_rules! statements {
 
         impl Statements {
             async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
-                Ok(Self { $($name: prepare(session, keyspace, schema::$text).await?,)* })
+                let mut all = Self { $($name: prepare(session, keyspace, schema::$text).await?,)* };
+                // Of rows that were written together, a read of some from several replicas repairs those, and not the
+                // others: what the whole conversation is then read as was never written. One replica repairs nothing.
+                all.read_head_and_member.set_consistency(Consistency::LocalOne);
+                all.read_members.set_consistency(Consistency::LocalOne);
+                Ok(all)
             }
         }
     };
@@ -72,7 +77,7 @@ macro_rules! statements {
 
 statements! {
     read_conversation = READ_CONVERSATION;
-    read_part = READ_PART;
+    read_head_and_member = READ_HEAD_AND_MEMBER;
     read_members = READ_MEMBERS;
     write_part = WRITE_PART;
     page_forward = PAGE_FORWARD;

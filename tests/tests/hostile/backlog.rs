@@ -35,7 +35,7 @@ const SMALL: [&str; 21] = [
 #[test]
 fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_formula_says() {
     const STANDS: Duration = Duration::from_secs(120);
-    const CRIES: u64 = 30;
+    const CRIES: u64 = 60;
     if !may_inject("a store that stands still") {
         return;
     }
@@ -53,6 +53,10 @@ fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_f
     let group = create(&mut crier, epoch, 5);
     let readers: Vec<Device> = (0..5).map(|i| reader(&world, i)).collect();
     (0..CRIES).for_each(|i| cry(&mut crier, &group, epoch, 2 + i, 16 * 1024));
+    assert!(
+        world.metric("godwit_conn_pushes_total{outcome=\"marked\"}") > 0.0,
+        "nothing waits for who does not read"
+    );
     let injection = Injection::slow_syncs(world.server.process().id(), STANDS);
     let landed = |world: &World| world.metric("godwit_conn_appends_total{outcome=\"landed\"}");
     std::thread::sleep(STANDS / 4);
@@ -61,9 +65,11 @@ fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_f
     assert_eq!(landed(&world), before, "the store does not stand still");
     std::thread::sleep(STANDS / 4);
     drop(injection);
-    let (_, verdict) = run.judged();
+    let (harness, verdict) = run.judged();
     drop(readers);
     assert_eq!(verdict["exit"], 0, "{verdict}");
+    assert_eq!((&harness["drained"], &harness["overflowed"]), (&true.into(), &0.into()), "{harness}");
+    assert_eq!(verdict["acked"], verdict["sent"], "{verdict}");
     let (peak, most) = (world.server.peak_bytes(), world.server.memory_bytes_max());
     println!("memory: {} MiB at the most, {} MiB by the formula", peak / MIB, most / MIB);
     assert!(peak <= most + most / 10, "{peak} bytes of memory; the formula says {most}");
