@@ -2,7 +2,7 @@
 //! again, by a process that has seen nothing else.
 //!
 //! A record is the device's number (u64), the kind (u8), the length of what follows (u32), both little-endian,
-//! and what follows: an index (u64), a frame of the server's as protobuf, or nothing. Who writes to whom stands in a
+//! and what follows: an index (u64), a frame of the server's as protobuf, a seq and a hash (u64 each), or nothing. Who writes to whom stands in a
 //! file beside it.
 
 use std::cell::RefCell;
@@ -29,6 +29,7 @@ const REFUSED: u8 = 3;
 const ASKS: u8 = 4;
 const AGAIN: u8 = 5;
 const FRAME: u8 = 6;
+const SHOWN: u8 = 7;
 
 /// A journal being written.
 #[derive(Debug)]
@@ -71,6 +72,11 @@ impl Journal {
             Note::Frame(frame) => {
                 scratch.extend(frame.encode_to_vec());
                 FRAME
+            }
+            Note::Shown(seq, hash) => {
+                scratch.extend(seq.to_le_bytes());
+                scratch.extend(hash.to_le_bytes());
+                SHOWN
             }
         };
         let length = u32::try_from(scratch.len()).unwrap_or(u32::MAX);
@@ -145,6 +151,10 @@ fn note([kind]: [u8; 1], rest: &[u8], each: impl FnOnce(Note<'_>)) -> Result<()>
         ASKS => each(Note::Asks),
         AGAIN => each(Note::Again),
         FRAME => each(Note::Frame(&v1::ServerFrame::decode(rest)?)),
+        SHOWN => {
+            let (seq, hash) = rest.split_at_checked(8).context("a record that is too short")?;
+            each(Note::Shown(u64::from_le_bytes(seq.try_into()?), u64::from_le_bytes(hash.try_into()?)));
+        }
         kind => bail!("a record of kind {kind}"),
     }
     Ok(())
@@ -161,7 +171,8 @@ mod tests {
         let journal = Journal::create(&dir, 6).unwrap();
         let pong = v1::server_frame::Frame::Pong(v1::Pong::default());
         let frame = v1::ServerFrame { reply_to: 7, frame: Some(pong) };
-        let notes = [Note::Sent, Note::Acked(3), Note::Refused, Note::Asks, Note::Again, Note::Frame(&frame)];
+        let (shown, frame) = (Note::Shown(4, u64::MAX), Note::Frame(&frame));
+        let notes = [Note::Sent, Note::Acked(3), Note::Refused, Note::Asks, Note::Again, shown, frame];
         notes.into_iter().for_each(|note| journal.note(9, note));
         journal.finish().unwrap();
 

@@ -1,10 +1,11 @@
 //! What one device saw of its timeline, judged as it comes. Pure: fed with every frame as it stood on the wire,
-//! whatever the client core makes of it, so that the core cannot hide a mistake. What it is fed with can be kept
+//! whatever the client core makes of it, so that the core cannot hide a mistake, and with what the core then showed. What it is fed with can be kept
 //! in a journal, and judged again from there.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use prost::Message as _;
 use proto::v1;
 use v1::server_frame::Frame;
 
@@ -38,6 +39,8 @@ pub(crate) struct Judge {
     cursor: u64,
     /// Up to where the second reading of the timeline has come; none in the first.
     reread: Option<u64>,
+    /// Up to where the client core has shown it.
+    shown: u64,
     violations: Violations,
 }
 
@@ -56,6 +59,8 @@ pub(crate) enum Note<'a> {
     Again,
     /// A frame of the server's.
     Frame(&'a v1::ServerFrame),
+    /// The client core showed an entry: its seq, and what [`hash`] makes of it.
+    Shown(u64, u64),
 }
 
 /// A message that the device has for the first time.
@@ -81,6 +86,7 @@ impl Judge {
             asked: 0,
             cursor: 0,
             reread: None,
+            shown: 0,
             violations: Violations::default(),
         }
     }
@@ -93,7 +99,8 @@ impl Judge {
             // There is no reason for it.
             Note::Refused => self.violations.refused += 1,
             Note::Asks => self.asked = self.known(),
-            Note::Again => self.reread = Some(0),
+            Note::Again => (self.reread, self.shown) = (Some(0), 0),
+            Note::Shown(seq, hash) => self.shown(seq, hash),
             Note::Frame(frame) => self.frame(frame, fresh),
         }
     }
@@ -128,6 +135,16 @@ impl Judge {
                 self.entry(&entry, &mut fresh);
             }
         }
+    }
+
+    /// One by one, each once, and what was on the wire.
+    fn shown(&mut self, seq: u64, hash: u64) {
+        self.violations.repeated += u64::from(seq <= self.shown);
+        self.violations.seq_holes += u64::from(seq > self.shown + 1);
+        self.shown = seq.max(self.shown);
+        let index = usize::try_from(seq).unwrap_or(0).checked_sub(1);
+        let wire = index.and_then(|index| self.timeline.get(index));
+        self.violations.rewritten += u64::from(wire != Some(&hash));
     }
 
     /// The head that it was answered: not below what was known when it asked. (A push may overtake the answer.)
@@ -180,6 +197,11 @@ impl Judge {
             let differs = audience.any(|other| other.rooms.get(room).is_some_and(|it| sight.contradicts(it)));
             violations.out_of_order += u64::from(differs);
         }
+        // Devices of one user have one timeline.
+        let twin = Some(self.circle.user(self.me)).filter(|first| *first != self.me).and_then(&of);
+        let differ = twin
+            .is_some_and(|twin| self.timeline.iter().zip(&twin.timeline).any(|(one, other)| one != other));
+        violations.rewritten += u64::from(differ);
         let unread = self.reread.is_some() && !self.is_reread();
         violations.seq_holes += u64::from(unread);
         violations
@@ -254,12 +276,13 @@ impl Judge {
 }
 
 /// Everything in an entry but its seq.
-fn hash(entry: &v1::Entry) -> u64 {
+pub(crate) fn hash(entry: &v1::Entry) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&entry.conversation, entry.no, entry.time_us, &entry.sender, &entry.device).hash(&mut hasher);
-    (entry.epoch, entry.n).hash(&mut hasher);
-    if let Some(v1::entry::Event::Message(message)) = &entry.event {
-        (message.kind, &message.data).hash(&mut hasher);
+    (entry.epoch, entry.n, &entry.peer).hash(&mut hasher);
+    match &entry.event {
+        Some(v1::entry::Event::Message(message)) => (message.kind, &message.data).hash(&mut hasher),
+        event => v1::Entry { event: event.clone(), ..v1::Entry::default() }.encode_to_vec().hash(&mut hasher),
     }
     hasher.finish()
 }

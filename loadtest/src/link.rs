@@ -12,7 +12,7 @@ use crate::churn::Parting;
 use crate::circle::Circle;
 use crate::clock::Micros;
 use crate::journal::Journal;
-use crate::judge::{Fresh, Judge, Note};
+use crate::judge::{self, Fresh, Judge, Note};
 use crate::names::{GROUP_KEY, Names};
 use crate::payload;
 use crate::wire::{Connection, Malformed, Moved, Wire};
@@ -209,7 +209,10 @@ impl Link {
                     self.wire.forget_left();
                     seen(Seen::Live);
                 }
-                Event::Entry(entry) => self.device.taken(now.millis(), entry.seq),
+                Event::Entry(entry) => {
+                    self.note(Note::Shown(entry.seq, judge::hash(&entry)), seen);
+                    self.device.taken(now.millis(), entry.seq);
+                }
                 Event::Acked(sent) => {
                     let index = sent.local.0.checked_sub(self.commands);
                     if let Some(index) = index.filter(|index| !self.judge.is_acked(*index)) {

@@ -179,6 +179,47 @@ fn a_cursor_that_goes_back_is_seen() {
     assert_eq!(told(4).cursor_back, 1);
 }
 
+#[test]
+fn what_is_shown_is_what_was_on_the_wire_one_by_one_and_once() {
+    let journal = journal();
+    let shown = |seqs: &[usize]| {
+        let mut judge = read(ME, SENT, &journal);
+        seqs.iter().for_each(|seq| judge.take(Note::Shown(*seq as u64, hash(&journal[seq - 1])), |_| {}));
+        finish(&judge, &judge)
+    };
+    assert!(!shown(&[1, 2, 3]).any());
+    assert_eq!(shown(&[1, 3]), Violations { seq_holes: 1, ..Violations::default() });
+    assert_eq!(shown(&[1, 2, 2]), Violations { repeated: 1, ..Violations::default() });
+    let mut judge = read(ME, SENT, &journal);
+    [(1, &journal[0]), (2, &journal[2])]
+        .into_iter()
+        .for_each(|(seq, entry)| judge.take(Note::Shown(seq, hash(entry)), |_| {}));
+    assert_eq!(finish(&judge, &judge), Violations { rewritten: 1, ..Violations::default() });
+    // A second reading shows all of it again.
+    judge.take(Note::Again, |_| {});
+    judge.take(Note::Shown(1, hash(&journal[0])), |_| {});
+    assert_eq!(judge.violations.repeated, 0);
+}
+
+#[test]
+fn two_devices_of_a_user_have_one_timeline() {
+    let circle = Circle { group: 4, twins: true };
+    let judge = |me: u64, journal: &Journal| {
+        let mut judge = Judge::new(me, circle);
+        push(&mut judge, journal);
+        judge
+    };
+    let verdict = |theirs: &Journal| {
+        let (first, twin) = (judge(0, &journal()), judge(2, theirs));
+        twin.finish(|device| (device == 0).then_some(&first)).rewritten
+    };
+    assert_eq!(verdict(&journal()), 0);
+    assert_eq!(verdict(&journal()[..5].to_vec()), 0, "what one has not read yet is no other timeline");
+    let mut other = journal();
+    other[3].time_us += 1;
+    assert_eq!(verdict(&other), 1);
+}
+
 /// A group of four, in which every fifth message of device 0 goes to all.
 const FOUR: Circle = Circle { group: 4, twins: false };
 
