@@ -180,10 +180,10 @@ impl Server {
 
     /// By how many seconds its clock is ahead of the right one; none where it does not answer.
     #[must_use]
-    pub fn is_ahead_s(&self) -> Option<i64> {
-        let its = i64::try_from(http::time(self.ports.ops?)?.as_secs()).ok()?;
+    pub fn is_ahead_s(&self) -> Option<f64> {
+        let its = self.metric("godwit_time_seconds")?;
         let right = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        Some(its - i64::try_from(right.as_secs()).ok()?)
+        Some(its - right.as_secs_f64())
     }
 
     /// The value of a metric, with its labels as they stand in the text.

@@ -135,6 +135,7 @@ mod tests {
             "process_cpu_seconds_total ",
             "process_resident_memory_bytes ",
             "process_start_time_seconds ",
+            "godwit_time_seconds ",
             "process_open_fds ",
             "godwit_process_rss_anon_bytes ",
             "godwit_allocator_allocated_bytes ",

@@ -47,6 +47,11 @@ impl Collector for Process {
             "When the process started, since 1970",
             &ConstGauge::new(self.started),
         )?;
+        put(
+            "godwit_time_seconds",
+            "The time of day as the process has it, since 1970",
+            &ConstGauge::new(clock::unix_seconds()),
+        )?;
         if let Some(seconds) = cpu_seconds() {
             put("process_cpu_seconds", "User and system time spent", &ConstCounter::new(seconds))?;
         }

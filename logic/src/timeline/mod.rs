@@ -181,7 +181,13 @@ impl TimelineStage {
         }
         for SessionRow { fence, user, device } in sessions {
             let place = this.nodes.place(&state::fence_message(fence));
-            this.nodes.insert(place, user, device);
+            if this.nodes.is_valid(place) {
+                this.nodes.insert(place, user, device);
+            } else {
+                // It ended with its node, before the checkpoint: no run will begin so early that it has it again.
+                let session = this.nodes.row(place, &user, &device);
+                this.unindex.push(SessionWrite { session, at: this.tick, live: false });
+            }
         }
         Ok(this)
     }

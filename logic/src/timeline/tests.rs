@@ -504,6 +504,22 @@ fn older_incarnations_end_by_one_record_and_dead_ones_are_kicked() {
 }
 
 #[test]
+fn sessions_that_ended_with_their_node_leave_the_index_at_the_next_start() {
+    let mut world = World::new();
+    for (user, link) in [("ann", 1), ("bob", 2)] {
+        world.step(&start(user, "d", "", &at("n", 1, link)));
+    }
+    world.flush();
+    world.step(&start("eve", "d", "", &at("n", 2, 1)));
+    assert_eq!(world.stage.sessions(), 1);
+    world.restart();
+    assert_eq!((world.stage.sessions(), world.store.live().len()), (1, 3));
+    world.flush();
+    let left: Vec<_> = world.store.live().into_iter().map(|session| session.user).collect();
+    assert_eq!(left, [user("eve")]);
+}
+
+#[test]
 fn an_index_that_knows_a_session_too_many_is_mended() {
     let mut world = World::new();
     let session =

@@ -113,7 +113,7 @@ impl Stage {
                 let seconds = rng.random_range(MINUTE..=HOUR) * [1, -1][rng.random_range(0..2)];
                 self.clocks[whom].shift(seconds);
                 sleep(lasts);
-                let is_wrong = self.servers[whom].is_ahead_s().is_some_and(|by| by.abs() > MINUTE / 2);
+                let is_wrong = self.servers[whom].is_ahead_s().is_some_and(|by| by.abs() > 30.0);
                 self.clocks[whom].shift(0);
                 return is_wrong;
             }

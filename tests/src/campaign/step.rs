@@ -23,11 +23,11 @@ pub(super) enum Step {
     Reading,
     /// A batch of records is written, and not synced.
     Syncing,
-    /// A batch of records goes to a broker.
+    /// A request goes to a broker: records, mostly.
     Sending,
-    /// A broker's report is read.
+    /// A broker's answer is read.
     Reported,
-    /// A stage stores, or says what it has stored.
+    /// Rows, or records and rows, are written; on a cluster, whatever a stage's process says to others.
     Storing,
     /// A reactor writes acks and pushes to a link.
     Answering,
@@ -45,12 +45,12 @@ impl Step {
     }
 
     /// How the names of its threads begin.
-    fn thread(self) -> &'static str {
-        match self {
-            Self::Reading | Self::Answering => "conn-",
-            Self::Syncing => "godwit-writer",
-            Self::Sending | Self::Reported => "rdk:broker",
-            Self::Storing => "tokio-rt-worker",
+    fn thread(self, storage: &Storage) -> &'static str {
+        match (self, storage) {
+            (Self::Reading | Self::Answering, _) => "conn-",
+            (Self::Syncing, _) | (Self::Storing, Storage::Embedded) => "godwit-writer",
+            (Self::Sending | Self::Reported, _) => "rdk:broker",
+            (Self::Storing, Storage::Cluster { .. }) => "tokio-rt-worker",
         }
     }
 
@@ -60,7 +60,7 @@ impl Step {
             Self::Syncing => "fsync,fdatasync",
             Self::Sending => "sendmsg",
             Self::Reported => "recvmsg,recvfrom",
-            Self::Storing => "write,writev,sendto",
+            Self::Storing => "write,writev,pwrite64,sendto",
             Self::Answering => "writev",
         }
     }
@@ -104,8 +104,9 @@ impl Stage {
     }
 
     fn signal_at(&mut self, whom: usize, step: Step, signal: &str, rng: &mut SmallRng) -> Injection {
-        let threads = threads(self.servers[whom].process().id(), step.thread());
-        assert!(!threads.is_empty(), "no thread is called {}", step.thread());
+        let thread = step.thread(&self.storage);
+        let threads = threads(self.servers[whom].process().id(), thread);
+        assert!(!threads.is_empty(), "no thread is called {thread}");
         let when = rng.random_range(1..=TIMES_MAX);
         Injection::begin(&threads, step.calls(), &format!("signal={signal}:when={when}"))
     }
