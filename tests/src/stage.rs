@@ -121,8 +121,13 @@ impl Stage {
     }
 
     pub(crate) fn has_links(&self, links: u32) -> bool {
+        self.links() >= f64::from(links)
+    }
+
+    /// Links that are signed in, on all servers.
+    pub(crate) fn links(&self) -> f64 {
         let count = |server: &Server| server.metric("godwit_conn_live_links").unwrap_or(0.0);
-        self.servers.iter().map(count).sum::<f64>() >= f64::from(links)
+        self.servers.iter().map(count).sum()
     }
 
     /// The servers with a conn role, which devices have links to.

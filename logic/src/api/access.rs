@@ -36,8 +36,9 @@ impl Access {
                 return Ok(access);
             }
             if place.is_none() {
-                let taken = api.waits.try_acquire();
-                place = Some(taken.map_err(|_| Fault::new(Code::Busy, "too many queries wait for min_no"))?);
+                let taken = api.waits.take(user);
+                place =
+                    Some(taken.ok_or_else(|| Fault::new(Code::Busy, "too many queries wait for min_no"))?);
             }
             if tokio::time::Instant::now() + PAUSE >= deadline {
                 return Err(Fault::new(Code::Unavailable, "the tables are older than min_no"));

@@ -7,6 +7,7 @@
 mod access;
 mod history;
 mod members;
+mod waits;
 
 use std::sync::Arc;
 
@@ -17,21 +18,22 @@ use storage::tables::{Store, StoreError};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
+use waits::Waits;
+
 /// Answers calls.
 pub struct Api {
     store: Arc<dyn Store>,
     /// For calls at work at the same time.
     room: Semaphore,
-    /// For those among them that wait for the tables to be as new as their callers: half, so that whoever claims to
-    /// have seen what is not there keeps nobody else out.
-    waits: Semaphore,
+    /// For those among them that wait for the tables to be as new as their callers: half.
+    waits: Waits,
 }
 
 impl Api {
     /// Answers from this store, so many calls at the same time; one more is refused.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, calls_max: usize) -> Self {
-        Self { store, room: Semaphore::new(calls_max), waits: Semaphore::new(calls_max / 2) }
+        Self { store, room: Semaphore::new(calls_max), waits: Waits::new(calls_max / 2) }
     }
 
     /// Answers a call of a user.

@@ -96,16 +96,17 @@ impl Campaign {
             }
             let fault = deck.pop().expect("there are faults");
             let takes = Duration::from_millis(rng.random_range(fault.lasts_ms()));
+            let there = stage.links();
             let suffering = Instant::now();
             let happened = stage.suffer(fault, takes, &mut rng);
             let healing = Instant::now();
             stage.heal();
             println!(
-                "{number}: {fault:?}, {happened}; over after {:.1} s, and {:.1} s later all is well again",
+                "{number}: {there} devices there; {fault:?}, {happened}; over after {:.1} s, and {:.1} s later all is well again",
                 (healing - suffering).as_secs_f64(),
                 healing.elapsed().as_secs_f64()
             );
-            report.happened(fault, &happened, healing.elapsed());
+            report.happened(fault, &happened, there, healing.elapsed());
         }
         let resuming = Instant::now();
         let all = asked_for(RESUMED, || stage.has_links(self.links).then(|| resuming.elapsed()));

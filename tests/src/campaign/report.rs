@@ -16,6 +16,8 @@ pub struct Report {
     campaign: Campaign,
     faults: BTreeMap<Fault, Faults>,
     leaders_moved: usize,
+    /// Devices that were signed in when a fault began, over all faults.
+    there: f64,
     verdict: Value,
     /// From the end of the last fault until every device was there; none where not all of them were seen.
     resumed: Option<Duration>,
@@ -37,13 +39,15 @@ impl Report {
             campaign: campaign.clone(),
             faults: BTreeMap::new(),
             leaders_moved: 0,
+            there: 0.0,
             verdict: Value::Null,
             resumed: None,
             harness: Value::Null,
         }
     }
 
-    pub(super) fn happened(&mut self, fault: Fault, how: &Happened, healed: Duration) {
+    pub(super) fn happened(&mut self, fault: Fault, how: &Happened, there: f64, healed: Duration) {
+        self.there += there;
         let faults = self.faults.entry(fault).or_default();
         faults.count += 1;
         faults.felt += u32::from(how.is_felt);
@@ -88,6 +92,8 @@ impl Display for Report {
         let seconds = |us: &Value| us.as_f64().unwrap_or(f64::NAN) / 1e6;
         let time = |name: &str| seconds(&self.harness["end_to_end_us"][name]);
         writeln!(f, "{} links were lost and made again.", self.harness["reconnects"])?;
+        let there = self.there / f64::from((*faults).max(1));
+        writeln!(f, "When a fault began, {there:.0} devices were signed in, on the average.")?;
         match self.resumed {
             Some(after) => {
                 writeln!(
