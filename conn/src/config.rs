@@ -17,7 +17,7 @@ pub struct Config {
     /// Links of the process. Default 1,000,000. Too small turns devices away; too large lets memory
     /// decide instead.
     pub links_max: usize,
-    /// Links of one address (by reactor) that are not signed in. Default 4,096. Too small turns away what
+    /// Links of one address, or IPv6 network of 64 bits (by reactor), that are not signed in. Default 4,096. Too small turns away what
     /// is behind one large NAT after a restart; too large lets one address use up the descriptors.
     pub unauthenticated_per_address_max: u32,
     /// From accept to a verified token, in ms. Default 10,000. Too small fails slow mobile links; too

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use client::development::{self, Key, KeyError};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 use crate::exit::{Exit, Failure};
@@ -100,6 +100,11 @@ fn usable(set: &JwkSet, algorithm: Algorithm) -> anyhow::Result<Vec<Named>> {
 
 fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
     use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512};
+    let signs = key.common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
+    let verifies = key.common.key_operations.as_ref().is_none_or(|of| of.contains(&KeyOperations::Verify));
+    if !signs || !verifies {
+        return false;
+    }
     let named = key.common.key_algorithm.map(|named| named.to_string());
     if named.is_some_and(|named| named != format!("{algorithm:?}")) {
         return false;
@@ -195,6 +200,22 @@ mod tests {
         let set: JwkSet = serde_json::from_value(set).unwrap();
         let problem = usable(&set, Algorithm::RS256).map(|_| ()).unwrap_err().to_string();
         assert!(problem.contains("key number 1 is an RSA key of less than 2048 bits"), "{problem}");
+    }
+
+    #[test]
+    fn only_keys_for_signatures_verify_any() {
+        let key = |more: serde_json::Value| {
+            let k = URL_SAFE_NO_PAD.encode((0..32).map(|i| i * 7).collect::<Vec<u8>>());
+            let mut key = serde_json::json!({ "kty": "oct", "kid": "a", "k": k });
+            key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let set: JwkSet = serde_json::from_value(serde_json::json!({ "keys": [key] })).unwrap();
+            fits(&set.keys[0], Algorithm::HS256)
+        };
+        assert!(key(serde_json::json!({})));
+        assert!(key(serde_json::json!({ "use": "sig", "key_ops": ["sign", "verify"] })));
+        assert!(!key(serde_json::json!({ "use": "enc" })));
+        assert!(!key(serde_json::json!({ "key_ops": ["encrypt"] })));
+        assert!(!key(serde_json::json!({ "alg": "HS512" })));
     }
 
     #[test]

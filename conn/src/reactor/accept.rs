@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Ipv6Addr, Shutdown};
 use std::os::fd::AsRawFd;
 
 use mio::net::TcpStream;
@@ -59,7 +59,7 @@ impl Reactor {
             return;
         };
         match listener.accept() {
-            Ok((stream, address)) => self.admit(stream, address.ip()),
+            Ok((stream, address)) => self.admit(stream, network(address.ip())),
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.acceptable = false,
             // Of the one link that was to be accepted.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
@@ -135,6 +135,14 @@ impl Reactor {
     }
 }
 
+/// What counts as one address: of IPv6, the network that one subscriber has.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        address => address,
+    }
+}
+
 /// Whether a link has one of the last descriptors. The lowest free one is always given first.
 fn is_reserved(stream: &TcpStream) -> bool {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return false };
@@ -147,4 +155,18 @@ fn turn_away(stream: &mut TcpStream, close: Close) {
     let frame = v1::ServerFrame { reply_to: 0, frame: Some(server_frame::Frame::Kick(kick)) };
     let _ = stream.write(&frame::to_bytes(&frame));
     let _ = stream.shutdown(Shutdown::Write);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscriber_counts_as_one_address() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2:ffff::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
 }

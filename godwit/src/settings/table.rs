@@ -118,7 +118,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "conn.unauthenticated_per_address_max",
         number(1, u32::MAX as u64),
         "4096",
-        "Links of one address, per reactor, that are not signed in.",
+        "Links of one address, or IPv6 network (/64), per reactor, that are not signed in.",
         "Too small turns away what is behind one large NAT after a restart; too large lets one address use up the descriptors.",
     ),
     setting(
