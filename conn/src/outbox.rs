@@ -61,6 +61,8 @@ pub struct Outbox {
     bytes: usize,
     /// Since when the socket has taken nothing, in ms; 0 when it is not blocked.
     pub(crate) stalled_ms: u64,
+    /// Since when something has waited all the time, in ms, whatever the socket took meanwhile; 0 when nothing does.
+    pub(crate) waiting_ms: u64,
 }
 
 impl Outbox {
@@ -162,7 +164,7 @@ impl Spare {
     pub(crate) fn put(&mut self, mut outbox: Box<Outbox>) {
         let small = outbox.items.capacity() <= SLICES_MAX && outbox.tail.capacity() <= COPY_BYTES_MAX;
         if self.boxes.len() < SPARE_MAX && outbox.bytes == 0 && small {
-            outbox.stalled_ms = 0;
+            (outbox.stalled_ms, outbox.waiting_ms) = (0, 0);
             self.boxes.push(outbox);
         }
     }

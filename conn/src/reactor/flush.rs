@@ -32,6 +32,9 @@ impl Reactor {
                     if progress || outbox.stalled_ms == 0 {
                         outbox.stalled_ms = self.now.ms.max(1);
                     }
+                    if outbox.waiting_ms == 0 {
+                        outbox.waiting_ms = self.now.ms.max(1);
+                    }
                     self.arm(slot);
                 }
             }

@@ -38,7 +38,7 @@ impl Reactor {
 /// The bytes that a link holds, times how long it has, in ms.
 fn weight(link: &Link, now_ms: u64) -> Option<u128> {
     let partial = link.partial.as_ref().map(|partial| (partial.bytes.capacity(), link.session.since_ms()));
-    let outbox = link.outbox.as_ref().map(|outbox| (outbox.bytes(), outbox.stalled_ms));
+    let outbox = link.outbox.as_ref().map(|outbox| (outbox.bytes(), outbox.waiting_ms));
     let held = partial.into_iter().chain(outbox);
     held.map(|(bytes, since_ms)| bytes as u128 * u128::from(now_ms.saturating_sub(since_ms) + 1)).max()
 }

@@ -7,6 +7,7 @@ use storage::log::Topic;
 
 use super::Reactor;
 use crate::cursors;
+use crate::outbox::Outbox;
 use crate::session::Deadline;
 use crate::table::Link;
 use crate::uplink::Purpose;
@@ -15,6 +16,9 @@ use crate::uplink::Purpose;
 const BUDGET: usize = 4_096;
 /// Partitions whose cursors are saved in one turn.
 const SAVES: usize = 4;
+/// For so long a device may take for what waits for it, and is not taken for silent meanwhile, in ms: a page of sync at
+/// 2 KB/s.
+const SLOW_MAX_MS: u64 = 300_000;
 
 impl Reactor {
     pub(super) fn fire_deadlines(&mut self) {
@@ -44,7 +48,7 @@ impl Reactor {
         if !link.is_closing() && stalled_ms != 0 && stalled_ms + stall_ms <= self.now.ms {
             self.abandon(slot, Close::WriteStall);
         } else if let Some((_, kind)) = link.session.deadline(&self.rules) {
-            if kind == Deadline::Idle && is_unread(link, self.caps.high) {
+            if kind == Deadline::Idle && is_unread(link, self.caps.high, self.now.ms) {
                 link.session.on_unread(self.now);
             }
             link.session.on_deadline(&self.rules, self.now, kind, &mut self.actions);
@@ -103,8 +107,10 @@ impl Reactor {
     }
 }
 
-/// Whether the device may have said something that this side does not read at the moment.
-fn is_unread(link: &Link, high: usize) -> bool {
-    let waiting = link.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
-    link.readable && (link.held || waiting > high || !link.session.reads())
+/// Whether the device may have said something that this side does not read at the moment: the log is full or slow, or the
+/// device takes long for what it was sent.
+fn is_unread(link: &Link, high: usize, now_ms: u64) -> bool {
+    let takes_long = |outbox: &Outbox| outbox.bytes() > high && now_ms < outbox.waiting_ms + SLOW_MAX_MS;
+    let is_held = link.held || !link.session.reads();
+    link.readable && (is_held || link.outbox.as_deref().is_some_and(takes_long))
 }

@@ -81,14 +81,14 @@ impl Timelines {
                 info!(partition = base.partition, term, own, "refused by a node");
                 return Err(End::Superseded);
             }
-            StreamEvent::Ask { node, ask, down } => self.asked(base, node, ask, down),
+            StreamEvent::Ask { node, ask, down } => self.asked(base, &node, ask, down),
         }
         Ok(())
     }
 
-    fn asked(&mut self, base: &Base, node: String, ask: v1::SyncAsk, down: mpsc::Sender<v1::Down>) {
+    fn asked(&mut self, base: &Base, node: &str, ask: v1::SyncAsk, down: mpsc::Sender<v1::Down>) {
         let Some(active) = self.active.as_mut() else { return };
-        let Ok(user) = UserId::new(&ask.user) else { return active.break_off(&node) };
+        let Ok(user) = UserId::new(&ask.user) else { return active.break_off(node) };
         let ask = Ask { at: crate::clock::now(), user, ask, down };
         let cap = base.parts.config.syncs_waiting_max;
         if active.pages() + self.asks.len() < cap {

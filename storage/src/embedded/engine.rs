@@ -25,9 +25,10 @@ use crate::tables::StoreError;
 const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// With two, the first spins for as long as the second compacts, and takes a core (fjall 3.1.13).
 const WORKERS: usize = 1;
-/// Full memtables of a keyspace that wait; at four, the engine waits, also for work that has failed. It seals one by
-/// itself where journals are long.
+/// Full memtables of a keyspace that wait. The engine seals more by itself where journals are long.
 const SEALED_MAX: usize = 2;
+/// With so many the engine waits, also for work that has failed.
+const SEALED_HALT: usize = 4;
 /// While so many wait, one more may grow to so many memtables: a merge may take long.
 const GROWN_MAX: u64 = 4;
 /// Tables that are merged into, in memtables.
@@ -151,8 +152,8 @@ impl Engine {
         self.keyspaces().into_iter().any(|keyspace| {
             let sealed = keyspace.sealed_memtable_count();
             let has_grown = keyspace.tree.active_memtable().size() >= GROWN_MAX * self.memtable_bytes;
-            sealed > SEALED_MAX
-                || (sealed == SEALED_MAX && has_grown)
+            sealed >= SEALED_HALT
+                || (sealed >= SEALED_MAX && has_grown)
                 || keyspace.tree.l0_run_count() >= RUNS_MAX
         })
     }
