@@ -17,8 +17,9 @@ pub struct Config {
     /// Links of the process. Default 1,000,000. Too small turns devices away; too large lets memory
     /// decide instead.
     pub links_max: usize,
-    /// Links of one address, or IPv6 network of 64 bits (by reactor), that are not signed in. Default 4,096. Too small turns away what
-    /// is behind one large NAT after a restart; too large lets one address use up the descriptors.
+    /// Links of one address, or IPv6 network of 64 bits (by reactor), that are not signed in. Default 4,096.
+    /// Too small turns away what is behind one large NAT after a restart; too large lets one address use up
+    /// the descriptors.
     pub unauthenticated_per_address_max: u32,
     /// From accept to a verified token, in ms. Default 10,000. Too small fails slow mobile links; too
     /// large lets silent links hold descriptors.
@@ -59,8 +60,9 @@ pub struct Config {
     /// Bytes waiting for a link at which it is closed. Default 2 MiB; a page of sync must fit above
     /// `outbox_high_bytes`.
     pub outbox_bytes_max: usize,
-    /// Bytes waiting for and from all links of a reactor. Default 256 MiB. From seven eighths of it on, links are closed
-    /// that have had the most waiting for the longest; above it, also those with more than `outbox_high_bytes`, or half a frame.
+    /// Bytes waiting for and from all links of a reactor. Default 256 MiB. From seven eighths of it on, links
+    /// are closed that have had the most waiting for the longest; above it, also those with more than
+    /// `outbox_high_bytes`, or half a frame.
     pub buffered_bytes_max: usize,
     /// Pushes on their way to a reactor. Default 65,536. Above it, links are marked and hinted later.
     pub mailbox_max: usize,

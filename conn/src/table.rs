@@ -3,11 +3,12 @@
 //! A link's number is `counter << 24 | slot`: never reused, rising within the reactor, and its slot is found
 //! without looking. The number is the slot's generation.
 
+use std::io;
 use std::net::IpAddr;
 
 use mio::net::TcpStream;
 
-use crate::outbox::Outbox;
+use crate::outbox::{Flushed, Outbox};
 use crate::session::Session;
 
 const SLOT_BITS: u32 = 24;
@@ -59,6 +60,32 @@ impl Link {
             blocked: false,
             shut: false,
         }
+    }
+
+    /// Writes what waits, as far as the socket takes it at once, and takes it off `buffered`.
+    pub(crate) fn write_out(&mut self, buffered: &mut usize) -> Option<io::Result<Flushed>> {
+        let outbox = self.outbox.as_mut().filter(|_| !self.blocked)?;
+        let before = outbox.bytes();
+        let flushed = outbox.flush(&mut self.stream);
+        *buffered = buffered.saturating_sub(before - outbox.bytes());
+        Some(flushed)
+    }
+
+    /// The socket takes no more for now; `progress` says whether it took some.
+    pub(crate) fn block(&mut self, now_ms: u64, progress: bool) {
+        self.blocked = true;
+        let Some(outbox) = &mut self.outbox else { return };
+        if progress || outbox.stalled_ms == 0 {
+            outbox.stalled_ms = now_ms;
+        }
+        if outbox.waiting_ms == 0 {
+            outbox.waiting_ms = now_ms;
+        }
+    }
+
+    /// Bytes that wait to be written to it.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -2,8 +2,8 @@
 //! again, by a process that has seen nothing else.
 //!
 //! A record is the device's number (u64), the kind (u8), the length of what follows (u32), both little-endian,
-//! and what follows: an index (u64), a frame of the server's as protobuf, a seq and a hash (u64 each), or nothing. Who writes to whom stands in a
-//! file beside it.
+//! and what follows: an index (u64), a frame of the server's as protobuf, a seq and a hash (u64 each), or nothing.
+//! Who writes to whom stands in a file beside it.
 
 use std::cell::RefCell;
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! What one device saw of its timeline, judged as it comes. Pure: fed with every frame as it stood on the wire,
-//! whatever the client core makes of it, so that the core cannot hide a mistake, and with what the core then showed. What it is fed with can be kept
-//! in a journal, and judged again from there.
+//! whatever the client core makes of it, so that the core cannot hide a mistake, and with what the core then showed.
+//! What it is fed with can be kept in a journal, and judged again from there.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -185,16 +185,13 @@ impl Stage {
 
     /// The broker that leads each partition of the servers' topics; empty where there is none.
     pub(crate) fn leaders(&self) -> Vec<i32> {
+        let Storage::Cluster { backends, .. } = &self.storage else { return Vec::new() };
         let brokers: Vec<_> = self.addresses(|b| &b.log).iter().map(SocketAddr::to_string).collect();
-        if brokers.is_empty() {
-            return Vec::new();
-        }
         let client: BaseConsumer =
             ClientConfig::new().set("bootstrap.servers", brokers.join(",")).create().unwrap();
         let metadata = within(Duration::from_secs(60), "the brokers say who leads", || {
             client.fetch_metadata(None, Duration::from_secs(5)).ok()
         });
-        let Storage::Cluster { backends, .. } = &self.storage else { return Vec::new() };
         let deployment = format!("{}.", backends.log.rsplit('/').next().unwrap_or_default());
         let is_ours = |topic: &&MetadataTopic| topic.name().starts_with(&deployment);
         metadata

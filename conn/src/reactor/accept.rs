@@ -30,7 +30,11 @@ const SAID_AGAIN_MS: u64 = 10_000;
 
 impl Reactor {
     pub(super) fn accept(&mut self) {
-        for _ in 0..BUDGET {
+        self.accept_up_to(BUDGET);
+    }
+
+    fn accept_up_to(&mut self, count: usize) {
+        for _ in 0..count {
             if !self.acceptable || self.now.ms < self.accept_ms {
                 return;
             }
@@ -41,12 +45,7 @@ impl Reactor {
     /// Takes every waiting link, to turn it away, and closes the listener.
     pub(super) fn close_listener(&mut self) {
         self.acceptable = true;
-        for _ in 0..WAITING_MAX {
-            if !self.acceptable || self.now.ms < self.accept_ms {
-                break;
-            }
-            self.accept_one();
-        }
+        self.accept_up_to(WAITING_MAX);
         if let Some(mut listener) = self.listener.take() {
             let _ = self.poll.registry().deregister(&mut listener);
         }

@@ -126,12 +126,8 @@ impl Reactor {
     /// Writes at once what waits for a link: whether little is left.
     fn drains(&mut self, slot: u32) -> bool {
         let Some(link) = self.table.get_mut(slot) else { return true };
-        let Some(outbox) = link.outbox.as_mut().filter(|_| !link.blocked) else { return false };
-        let before = outbox.bytes();
         // What comes of it, an error too, is seen at the end of the turn.
-        let _ = outbox.flush(&mut link.stream);
-        self.buffered = self.buffered.saturating_sub(before - outbox.bytes());
-        outbox.bytes() <= self.caps.high
+        link.write_out(&mut self.buffered).is_some() && link.waiting() <= self.caps.high
     }
 
     fn append_for(&mut self, slot: u32, place: (Topic, Partition), record: Bytes, what: Appended) {

@@ -20,23 +20,13 @@ impl Reactor {
 
     fn flush(&mut self, slot: u32) {
         let Some(link) = self.table.get_mut(slot) else { return };
-        if let Some(outbox) = link.outbox.as_mut().filter(|_| !link.blocked) {
-            let before = outbox.bytes();
-            let flushed = outbox.flush(&mut link.stream);
-            self.buffered = self.buffered.saturating_sub(before - outbox.bytes());
-            match flushed {
-                Err(_) => return self.gone(slot),
-                Ok(Flushed::Empty) => self.emptied(slot),
-                Ok(Flushed::Blocked { progress }) => {
-                    link.blocked = true;
-                    if progress || outbox.stalled_ms == 0 {
-                        outbox.stalled_ms = self.now.ms.max(1);
-                    }
-                    if outbox.waiting_ms == 0 {
-                        outbox.waiting_ms = self.now.ms.max(1);
-                    }
-                    self.arm(slot);
-                }
+        match link.write_out(&mut self.buffered) {
+            None => {}
+            Some(Err(_)) => return self.gone(slot),
+            Some(Ok(Flushed::Empty)) => self.emptied(slot),
+            Some(Ok(Flushed::Blocked { progress })) => {
+                link.block(self.now.ms.max(1), progress);
+                self.arm(slot);
             }
         }
         self.end_if_due(slot);

@@ -51,8 +51,8 @@ impl Reactor {
                 let Some(slot) = self.table.find(link) else { return };
                 let max = self.caps.max / 2;
                 let Some(link) = self.table.get_mut(slot) else { return };
-                let waiting = link.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
-                link.session.on_call_result(request_id, fitting(result, waiting, max), &mut self.actions);
+                let result = fitting(result, link.waiting(), max);
+                link.session.on_call_result(request_id, result, &mut self.actions);
                 self.perform(slot);
             }
             Mail::Down { partition, term, link, down } => {

@@ -43,8 +43,7 @@ impl Reactor {
             }
             return;
         }
-        let waiting = link.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
-        if !link.session.reads() || waiting > self.caps.high {
+        if !link.session.reads() || link.waiting() > self.caps.high {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);

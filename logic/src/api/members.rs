@@ -32,9 +32,9 @@ pub(super) async fn members(
         v1::ConversationKind::Direct | v1::ConversationKind::Unknown => return Err(no_such_group()),
     }
     // Former members have rows too: read on until the page is full without them, or enough was looked at.
-    let mut members: Vec<v1::Member> = Vec::new();
+    let mut members = Vec::new();
     let mut more = true;
-    for _ in 0..READS_MAX {
+    'reads: for _ in 0..READS_MAX {
         let row = api.store.conversations().members(&id, after.as_ref(), ROWS).await;
         let rows = row.map_err(|e| unavailable(&e))?.map(|row| row.members).unwrap_or_default();
         more = rows.len() == ROWS;
@@ -42,14 +42,8 @@ pub(super) async fn members(
             let row = v1::MemberRow::decode(row).map_err(|_| broken("MemberRow"))?;
             if row.role() != v1::Role::None {
                 if members.len() == limit {
-                    let next = members.last().map(|last| last.user.clone()).unwrap_or_default();
-                    return Ok(v1::MembersResponse {
-                        name: access.head.name,
-                        members,
-                        more: true,
-                        no: access.head.no,
-                        next,
-                    });
+                    more = true;
+                    break 'reads;
                 }
                 members.push(v1::Member { user: user.to_string(), role: row.role, since: row.since });
             }
