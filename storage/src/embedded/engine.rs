@@ -4,9 +4,6 @@
 //! Records only arrive and go in order (`log`), bodies and entries are written once and read by range
 //! (`rows`), and everything else is small and changes (`state`).
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,6 +13,7 @@ use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
 };
 
+use super::journal;
 use super::options::Options;
 use crate::log::{LogError, Partition, Topic};
 use crate::tables::StoreError;
@@ -53,12 +51,16 @@ const FILES_MAX: usize = 256;
 pub(super) enum EngineError {
     #[error("{0}")]
     Engine(#[from] fjall::Error),
+    #[error("the newest journal: {0}")]
+    Journal(#[from] std::io::Error),
     #[error("a {0} row cannot be read")]
     Damaged(&'static str),
     #[error("the data is closed, or being opened again after an error")]
     Closed,
     #[error("background work of the engine has failed")]
     Poisoned,
+    #[error("{} is damaged at byte {at}, and what follows was acknowledged", .journal.display())]
+    Rotten { journal: PathBuf, at: u64 },
     #[error("{topic}/{partition} ends at {next}, and had been read up to {shown}")]
     Lost { topic: Topic, partition: Partition, next: u64, shown: u64 },
 }
@@ -91,6 +93,7 @@ pub(super) struct Engine {
 impl Engine {
     /// Opens or creates it.
     pub(super) fn open(dir: &Path, options: &Options) -> Result<Self, EngineError> {
+        journal::mend(dir)?;
         let db = Database::builder(dir)
             .cache_size(options.cache_bytes)
             .journal_compression(CompressionType::None)
@@ -220,57 +223,10 @@ impl Slot {
     }
 }
 
-/// Handles on the journals of a database. An error of writing one back is told once to each handle that was open before:
-/// to these too, whoever else was told, and however a close takes it.
-#[derive(Default)]
-pub(super) struct Journals(HashMap<PathBuf, File>);
-
-impl Journals {
-    /// Opens those that are new, and gives up those that are gone.
-    pub(super) fn look(&mut self, dir: &Path) -> std::io::Result<()> {
-        let mut paths = Vec::new();
-        for file in std::fs::read_dir(dir)? {
-            paths.push(file?.path());
-        }
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "jnl"));
-        self.0.retain(|path, _| paths.contains(path));
-        for path in paths {
-            if let Entry::Vacant(new) = self.0.entry(path) {
-                let file = File::open(new.key())?;
-                new.insert(file);
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until they are on disk.
-    pub(super) fn sync(&self) -> std::io::Result<()> {
-        self.0.values().try_for_each(File::sync_all)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::log::Partitions;
-
-    #[test]
-    fn journals_are_held_as_long_as_they_are_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str| dir.path().join(name);
-        let mut journals = Journals::default();
-        for names in [&["0.jnl"][..], &["0.jnl", "1.jnl"], &["1.jnl"]] {
-            for name in ["0.jnl", "1.jnl", "lock"] {
-                let _ = std::fs::remove_file(file(name)).err();
-            }
-            names.iter().chain(&["lock"]).for_each(|name| std::fs::write(file(name), "").unwrap());
-            journals.look(dir.path()).unwrap();
-            let mut held: Vec<_> = journals.0.keys().cloned().collect();
-            held.sort();
-            assert_eq!(held, names.iter().map(|name| file(name)).collect::<Vec<_>>());
-        }
-        journals.sync().unwrap();
-    }
 
     #[test]
     fn memtables_are_sealed_when_they_are_full_and_reach_tables() {

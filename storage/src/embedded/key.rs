@@ -48,6 +48,11 @@ pub(super) fn record(of: Topic, partition: Partition, offset: u64) -> [u8; RECOR
     key
 }
 
+/// No key of anything else begins with the number of a topic.
+pub(super) fn is_record(key: &[u8]) -> bool {
+    key.len() == RECORD_BYTES && key.first().is_some_and(|topic| (1..=3).contains(topic))
+}
+
 pub(super) fn offset(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(5..RECORD_BYTES)?.try_into().ok()?))
 }

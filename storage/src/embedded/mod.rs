@@ -13,6 +13,7 @@ mod clock;
 mod dir;
 mod draft;
 mod engine;
+mod journal;
 mod key;
 mod log;
 mod mailbox;

@@ -8,7 +8,8 @@ use proto::limits::RECORD_BYTES_MAX;
 
 use super::dir::{Dir, OpenError};
 use super::draft::Draft;
-use super::engine::{Engine, EngineError, Journals};
+use super::engine::{Engine, EngineError};
+use super::journal::Journals;
 use super::options::Fatal;
 use super::place::Place;
 use super::sweep::Sweep;
@@ -68,7 +69,9 @@ impl Writer {
         };
         let engine = Engine::open(&path, &writer.core.options).and_then(|engine| writer.adopt(engine));
         engine.map_err(|error| match error {
-            EngineError::Engine(fjall::Error::Io(cause)) => OpenError::Io { path, cause },
+            EngineError::Engine(fjall::Error::Io(cause)) | EngineError::Journal(cause) => {
+                OpenError::Io { path, cause }
+            }
             other => OpenError::Damaged { path, cause: other.to_string() },
         })?;
         writer.dir.sync()?;

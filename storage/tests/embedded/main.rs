@@ -16,6 +16,7 @@ mod faults;
 #[path = "../left_out/mod.rs"]
 mod left_out;
 mod merged;
+mod power;
 mod rate;
 mod strace;
 

@@ -1,0 +1,220 @@
+//! The journals of the engine's database: handles on them, and where the newest one ends after a power cut.
+//!
+//! A journal has batches one after the other, and is on disk whole before the next journal is begun. A batch is its
+//! start, its items and its end (fjall 3.1.13):
+//!
+//! ```text
+//! start   1, count of items u32, sequence number u64
+//! item    2, type u8, compression u8, keyspace u64, key bytes u16, value bytes u32, the same again u32, key, value
+//! clear   4, keyspace u64                                                                   (counts as an item)
+//! end     3, XXH3 of the items u64, "FJL\x03"
+//! ```
+//!
+//! All numbers are little-endian, and nothing is compressed. What is allocated in advance reads as zeros.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::engine::EngineError;
+use super::key;
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+/// An item that is there, and not the mark of one that was deleted.
+const INSERTED: u8 = 0;
+const MAGIC: [u8; 4] = *b"FJL\x03";
+
+/// Handles on the journals of a database. An error of writing one back is told once to each handle that was open before:
+/// to these too, whoever else was told, and however a close takes it.
+#[derive(Default)]
+pub(super) struct Journals(HashMap<PathBuf, File>);
+
+impl Journals {
+    /// Opens those that are new, and gives up those that are gone.
+    pub(super) fn look(&mut self, dir: &Path) -> io::Result<()> {
+        let paths = journals(dir)?;
+        self.0.retain(|path, _| paths.contains(path));
+        for path in paths {
+            if let Entry::Vacant(new) = self.0.entry(path) {
+                let file = File::open(new.key())?;
+                new.insert(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until they are on disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.0.values().try_for_each(File::sync_all)
+    }
+}
+
+fn journals(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for file in std::fs::read_dir(dir)? {
+        paths.push(file?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jnl"));
+    Ok(paths)
+}
+
+/// Cuts from the newest journal what a power cut left in pieces.
+///
+/// A power cut may keep any page of what was not synced, and the engine takes a batch without one for damage. It was not
+/// acknowledged, and nothing behind it: a batch with records is synced before the next one is written. So where a whole
+/// batch follows one with records, all before it was synced, and the disk has lost it: that is an error.
+pub(super) fn mend(dir: &Path) -> Result<(), EngineError> {
+    let Some(path) = newest(dir)? else { return Ok(()) };
+    let file = File::options().read(true).write(true).open(&path)?;
+    let mut reader = BufReader::new(&file);
+    // After the last batch before any that is not whole.
+    let mut end = 0;
+    let mut is_torn = false;
+    // Whether a batch with records came since: what follows it was written when it had been synced.
+    let mut has_records = false;
+    while let Some(batch) = next(&mut reader)? {
+        is_torn |= !batch.is_whole;
+        if !is_torn {
+            end = reader.stream_position()?;
+            continue;
+        }
+        if has_records && batch.is_whole {
+            return Err(EngineError::Rotten { journal: path, at: end });
+        }
+        has_records |= batch.has_records;
+    }
+    reader.seek(SeekFrom::Start(end))?;
+    if !is_zero(reader)? {
+        let journal = path.display();
+        tracing::warn!(%journal, end, "a journal ends in what was never acknowledged, in pieces: cut off");
+        file.set_len(end)?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The one that is written to.
+fn newest(dir: &Path) -> io::Result<Option<PathBuf>> {
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    match journals(dir) {
+        Ok(paths) => Ok(paths.into_iter().max_by_key(number)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+struct Batch {
+    /// Its items are those that its end was written for.
+    is_whole: bool,
+    /// Has records of the log, rather than rows or what is dropped.
+    has_records: bool,
+}
+
+/// Reads a batch; none where there is nothing that looks like one.
+fn next(from: &mut impl Read) -> io::Result<Option<Batch>> {
+    match batch(from) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        read => read,
+    }
+}
+
+fn batch(from: &mut impl Read) -> io::Result<Option<Batch>> {
+    let mut items = Items { from, hash: Xxh3::new(), has_records: false };
+    let [START, a, b, c, d, ..] = items.plain::<13>()? else { return Ok(None) };
+    for _ in 0..u32::from_le_bytes([a, b, c, d]) {
+        if !items.item()? {
+            return Ok(None);
+        }
+    }
+    let [END, hash @ ..] = items.plain::<9>()? else { return Ok(None) };
+    if items.plain()? != MAGIC {
+        return Ok(None);
+    }
+    let is_whole = u64::from_le_bytes(hash) == items.hash.digest();
+    Ok(Some(Batch { is_whole, has_records: items.has_records }))
+}
+
+/// The items of a batch while they are read.
+struct Items<'a, R> {
+    from: &'a mut R,
+    hash: Xxh3,
+    has_records: bool,
+}
+
+impl<R: Read> Items<'_, R> {
+    /// Reads what is not hashed.
+    fn plain<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.from.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn hashed<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let bytes = self.plain()?;
+        self.hash.update(&bytes);
+        Ok(bytes)
+    }
+
+    /// Reads an item; false where there is none.
+    fn item(&mut self) -> io::Result<bool> {
+        match self.hashed()? {
+            [CLEAR] => self.hashed::<8>().map(|_| true),
+            [ITEM] => {
+                // A kind, a compression and a keyspace.
+                let [kind, ..] = self.hashed::<10>()?;
+                let key_bytes = u16::from_le_bytes(self.hashed()?);
+                let _value_bytes: [u8; 4] = self.hashed()?;
+                let value_bytes = u32::from_le_bytes(self.hashed()?);
+                let mut key = vec![0; usize::from(key_bytes)];
+                self.from.read_exact(&mut key)?;
+                self.hash.update(&key);
+                self.has_records |= kind == INSERTED && key::is_record(&key);
+                let value_bytes = u64::from(value_bytes);
+                let copied = io::copy(&mut self.from.take(value_bytes), &mut self.hash)?;
+                Ok(copied == value_bytes)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+fn is_zero(mut from: impl Read) -> io::Result<bool> {
+    let mut bytes = [0; 8192];
+    loop {
+        match from.read(&mut bytes)? {
+            0 => return Ok(true),
+            read if bytes.iter().take(read).any(|byte| *byte != 0) => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journals_are_held_as_long_as_they_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let mut journals = Journals::default();
+        for names in [&["0.jnl"][..], &["0.jnl", "1.jnl"], &["1.jnl"]] {
+            for name in ["0.jnl", "1.jnl", "lock"] {
+                let _ = std::fs::remove_file(file(name)).err();
+            }
+            names.iter().chain(&["lock"]).for_each(|name| std::fs::write(file(name), "").unwrap());
+            journals.look(dir.path()).unwrap();
+            let mut held: Vec<_> = journals.0.keys().cloned().collect();
+            held.sort();
+            assert_eq!(held, names.iter().map(|name| file(name)).collect::<Vec<_>>());
+        }
+        journals.sync().unwrap();
+    }
+}

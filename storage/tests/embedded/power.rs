@@ -1,0 +1,172 @@
+//! What a power cut leaves behind: of everything that was written since the last fsync, any page, in any order, and
+//! of everything before, all. And what it cannot have left: damage before what was acknowledged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+use bytes::Bytes;
+use proto::{Tick, UserId};
+use storage::embedded::{self, Embedded, OpenError, Options};
+use storage::log::{Append, AppendError, Partitions, Report, Tag, Topic};
+use storage::tables::EntryRow;
+use tempfile::TempDir;
+
+const PARTITIONS: Partitions = Partitions { messages: 1, timelines: 1 };
+const PAGE: usize = 4096;
+const RECORDS: u64 = 40;
+/// Larger than a page, so that a page without the head of a row can be missing.
+const ROW: u64 = 9_000;
+
+struct Reports(mpsc::Sender<Result<(), AppendError>>);
+
+impl Report for Reports {
+    fn reported(&self, outcomes: &[(Tag, Result<(), AppendError>)]) {
+        outcomes.iter().for_each(|(_, result)| self.0.send(*result).unwrap());
+    }
+}
+
+/// Bytes that are never zero, as what a page that was not written reads as.
+fn body(number: u64) -> Bytes {
+    (0..ROW).map(|i| 1 + u8::try_from((number * 31 + i * 7) % 255).unwrap()).collect()
+}
+
+fn open(dir: &Path) -> Result<Embedded, OpenError> {
+    embedded::open(dir, Options::new(PARTITIONS))
+}
+
+/// Appends a record, and waits until it is on disk.
+fn append(data: &Embedded, number: u64) {
+    let (outcomes, reported) = mpsc::channel();
+    let producer = data.log().producer(1, Arc::new(Reports(outcomes))).unwrap();
+    assert_eq!(producer.append(Topic::Messages, 0, body(number), Tag(0, number)), Append::Queued);
+    reported.recv().unwrap().unwrap();
+}
+
+async fn records(data: &Embedded) -> Vec<Bytes> {
+    let log = data.log();
+    let (first, end) = log.bounds(Topic::Messages, 0).await.unwrap();
+    let mut reader = log.reader(Topic::Messages, 0, first).await.unwrap();
+    let mut read = Vec::new();
+    while (read.len() as u64) < end {
+        read.extend(reader.next(1 << 20).await.unwrap().into_iter().map(|record| record.bytes));
+    }
+    read
+}
+
+/// A directory as it is on disk, by its files.
+type Image = Vec<(PathBuf, Vec<u8>)>;
+
+fn image(root: &Path) -> Image {
+    let mut files = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push((path.strip_prefix(root).unwrap().to_owned(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    files
+}
+
+fn lay(image: &Image) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in image {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    dir
+}
+
+fn journal(image: &Image) -> usize {
+    image.iter().position(|(path, _)| path.extension().is_some_and(|extension| extension == "jnl")).unwrap()
+}
+
+/// What is written of a file whose rest was allocated in advance.
+fn end(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+/// The data while everything is on disk, and when rows and a record more are with the operating system only.
+async fn before_and_after() -> (Image, Image) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = open(dir.path()).unwrap();
+    (0..RECORDS).for_each(|number| append(&data, number));
+    let mut synced = image(dir.path());
+    for seq in 1..=6 {
+        let user = UserId::new("ann").unwrap();
+        let row = EntryRow { user, seq, at: Tick(seq), row: body(1_000 + seq) };
+        data.store().timelines().put(vec![row]).await.unwrap();
+    }
+    append(&data, RECORDS);
+    let mut written = image(dir.path());
+    for image in [&mut synced, &mut written] {
+        let at = journal(image);
+        let bytes = &mut image[at].1;
+        // Of what is allocated in advance a little is enough, and a thousand copies are quick.
+        bytes.truncate(end(bytes) + 4 * PAGE);
+    }
+    (synced, written)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_takes_nothing_that_was_synced_whichever_pages_it_kept_of_the_rest() {
+    let (synced, written) = before_and_after().await;
+    let at = journal(&synced);
+    let (kept, new) = (end(&synced[at].1), end(&written[at].1));
+    let pages = (kept / PAGE..=new / PAGE).count();
+    assert!(pages > 12, "{pages} pages were not synced");
+    for seed in 0..200_u64 {
+        // First none, then one page each, then any of them.
+        let is_lost = |page: usize| match usize::try_from(seed).unwrap() {
+            one if one <= pages => page + 1 == one,
+            _ => (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (page % 61)) & 1 == 1,
+        };
+        let mut cut = written.clone();
+        for page in (0..pages).filter(|page| is_lost(*page)) {
+            let from = kept.max((kept / PAGE + page) * PAGE);
+            let to = ((kept / PAGE + page + 1) * PAGE).min(cut[at].1.len());
+            cut[at].1[from..to].fill(0);
+        }
+        let dir = lay(&cut);
+        let data = open(dir.path()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let read = records(&data).await;
+        assert_eq!(read.len() as u64, RECORDS + u64::from(seed == 0), "seed {seed}");
+        assert!((0..).zip(&read).all(|(number, bytes)| *bytes == body(number)), "seed {seed}");
+        // What comes next lies where the cut off lay.
+        let next = read.len() as u64;
+        append(&data, next);
+        drop(data);
+        let data = open(dir.path()).unwrap();
+        assert_eq!(records(&data).await.len() as u64, next + 1, "seed {seed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_gone_before_what_was_acknowledged_is_named_and_nothing_is_cut() {
+    let (synced, _) = before_and_after().await;
+    let at = journal(&synced);
+    let name = synced[at].0.file_name().unwrap().to_str().unwrap();
+    // In the body of a record; the last one may be what a power cut tore.
+    for (page, is_named) in [(PAGE, true), (20 * PAGE, true), (end(&synced[at].1) - PAGE, false)] {
+        let mut damaged = synced.clone();
+        damaged[at].1[page] ^= 1;
+        let dir = lay(&damaged);
+        match open(dir.path()) {
+            Ok(data) => {
+                assert!(!is_named, "byte {page}");
+                assert_eq!(records(&data).await.len() as u64, RECORDS - 1);
+            }
+            Err(OpenError::Damaged { cause, .. }) => {
+                assert!(is_named && cause.contains(name), "byte {page}: {cause}");
+                assert!(image(dir.path()).contains(&damaged[at]), "it was changed");
+            }
+            Err(other) => panic!("byte {page}: {other}"),
+        }
+    }
+}
