@@ -1,8 +1,11 @@
 //! Keyspace, tables and layout: created where they are not there yet, refused where they are another's.
 
+use std::collections::HashMap;
+
 use futures::TryFutureExt;
 use scylla::client::session::Session;
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::response::query_result::QueryRowsResult;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::unprepared::Statement;
 
@@ -15,6 +18,8 @@ use crate::tables::{LAYOUT_VERSION, Layout, StoreError};
 
 /// The layout is older than every record.
 const LAYOUT_TIMESTAMP: i64 = 1;
+/// Copies of a row: one of them may be gone.
+const REPLICAS: usize = 3;
 
 /// Creates keyspace and tables where they are not there yet. All processes that do so ask the same node, so that
 /// two that start together do not create one table twice; and wait until every node knows the tables.
@@ -28,7 +33,7 @@ pub(super) async fn create(session: &Session, place: &Place) -> Result<(), Store
     let nodes = state.get_nodes_info();
     let first = nodes.iter().map(|node| node.host_id).min();
     let first = first.ok_or_else(|| StoreError::Unavailable("the cluster has no nodes".to_owned()))?;
-    let replicas = nodes.len().clamp(1, 3);
+    let replicas = nodes.len().clamp(1, REPLICAS);
     let keyspace = quoted(&place.keyspace);
     let mut texts = vec![format!(
         "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
@@ -61,16 +66,54 @@ async fn agree(session: &Session) -> Result<(), StoreError> {
     within(SCHEMA, "agreeing on the tables", agreed).await
 }
 
-/// The tables that are not there.
-async fn missing(session: &Session, place: &Place) -> Result<Vec<&'static str>, StoreError> {
-    let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+/// Refuses a keyspace that does not keep what it answers, and says so where one node that is gone stops it.
+pub(super) async fn check_keyspace(session: &Session, place: &Place) -> Result<(), StoreError> {
+    let text = "SELECT durable_writes, replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
+    let rows = described(session, place, text).await?;
+    let (is_durable, replication) = rows.single_row::<(bool, HashMap<String, String>)>().map_err(failed)?;
+    let keyspace = &place.keyspace;
+    if !is_durable {
+        return Err(StoreError::Refused(format!(
+            "keyspace {keyspace} has durable_writes = false: nodes that restart forget what they answered. Run \
+             ALTER KEYSPACE {} WITH durable_writes = true, or use another keyspace",
+            quoted(keyspace)
+        )));
+    }
+    let nodes = session.get_cluster_state().get_nodes_info().len();
+    let replicas = replicas(&replication);
+    if replicas < REPLICAS.min(nodes) {
+        tracing::warn!(
+            keyspace,
+            replicas,
+            nodes,
+            "one node that is gone makes rows unreachable: use {REPLICAS} replicas"
+        );
+    }
+    Ok(())
+}
+
+/// Of the datacenter that has the fewest; none where the strategy tells no number.
+fn replicas(replication: &HashMap<String, String>) -> usize {
+    let counts = replication.iter().filter(|(name, _)| *name != "class");
+    // Transient replicas stand behind a slash.
+    let counts = counts.filter_map(|(_, count)| count.split('/').next()?.parse().ok());
+    counts.min().unwrap_or(usize::MAX)
+}
+
+/// Reads the cluster's description of the keyspace.
+async fn described(session: &Session, place: &Place, text: &str) -> Result<QueryRowsResult, StoreError> {
     let mut statement = Statement::new(text);
     statement.set_is_idempotent(true);
     // With a value, the driver prepares it first.
     let read = session.query_unpaged(statement, (place.keyspace.as_str(),));
-    let result =
-        within(PREPARE, "looking for the tables", read.map_err(|error| Trouble::from(error).0)).await;
-    let rows = result?.into_rows_result().map_err(failed)?;
+    let read = read.map_err(|error| Trouble::from(error).0);
+    within(PREPARE, "reading what the keyspace is", read).await?.into_rows_result().map_err(failed)
+}
+
+/// The tables that are not there.
+async fn missing(session: &Session, place: &Place) -> Result<Vec<&'static str>, StoreError> {
+    let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+    let rows = described(session, place, text).await?;
     let found = rows.rows::<(String,)>().map_err(failed)?.map(|row| row.map(|(name,)| name));
     let found = found.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     agree(session).await?;
@@ -130,4 +173,21 @@ fn refused(place: &Place, found: &[(i32, i32, i32)], mine: (i32, i32, i32)) -> S
         mine.1,
         mine.2
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewest_replicas_count() {
+        let count = |described: &[(&str, &str)]| {
+            replicas(&described.iter().map(|(name, count)| ((*name).into(), (*count).into())).collect())
+        };
+        let class = ("class", "org.apache.cassandra.locator.NetworkTopologyStrategy");
+        assert_eq!(count(&[class, ("east", "3"), ("west", "2")]), 2);
+        assert_eq!(count(&[class, ("east", "3/1")]), 3);
+        assert_eq!(count(&[("class", "SimpleStrategy"), ("replication_factor", "1")]), 1);
+        assert_eq!(count(&[("class", "EverywhereStrategy")]), usize::MAX);
+    }
 }

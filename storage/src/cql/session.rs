@@ -156,6 +156,7 @@ impl Database {
         let further = Arc::<Further>::default();
         let session = connect(place, further.clone()).await?;
         layout::create(&session, place).await?;
+        layout::check_keyspace(&session, place).await?;
         let checked = layout::check_layout(&session, place, options.layout());
         within(PREPARE + 3 * REQUEST, "the layout", checked).await?;
         let statements =

@@ -22,6 +22,9 @@ struct State<W> {
     queue: Vec<W>,
     bytes: usize,
     open: bool,
+    /// Writers of tables that found it full. Until they have their room, producers have none: one whose work needs all
+    /// of it would wait for as long as records come.
+    senders: usize,
     /// Whether the writer waits: a wake-up is a system call, and mostly not needed.
     waiting: bool,
 }
@@ -36,26 +39,32 @@ pub(super) struct Mailbox<W> {
 
 impl<W: Weigh> Mailbox<W> {
     pub(super) fn new(items_max: usize, bytes_max: usize) -> Self {
-        let state = State { queue: Vec::new(), bytes: 0, open: true, waiting: false };
+        let state = State { queue: Vec::new(), bytes: 0, open: true, senders: 0, waiting: false };
         Self { state: Mutex::new(state), work: Condvar::new(), space: Notify::new(), items_max, bytes_max }
     }
 
     /// Pushes without waiting, into the producers' share of three quarters.
     pub(super) fn push(&self, work: W) -> Pushed<W> {
-        self.put(work, self.items_max / 4 * 3, self.bytes_max / 4 * 3)
+        let state = self.lock();
+        if state.open && state.senders > 0 {
+            return Pushed::Full(work);
+        }
+        self.put(state, work, self.items_max / 4 * 3, self.bytes_max / 4 * 3)
     }
 
     /// Pushes, and waits for room as long as it takes. Gives back whether it is still open.
     pub(super) async fn send(&self, mut work: W) -> bool {
+        let mut sender = None;
         loop {
             let space = self.space.notified();
             tokio::pin!(space);
             space.as_mut().enable();
-            match self.put(work, self.items_max, self.bytes_max) {
+            match self.put(self.lock(), work, self.items_max, self.bytes_max) {
                 Pushed::Queued => return true,
                 Pushed::Closed => return false,
                 Pushed::Full(back) => work = back,
             }
+            sender.get_or_insert_with(|| Sender::wait(self));
             space.await;
         }
     }
@@ -93,9 +102,14 @@ impl<W: Weigh> Mailbox<W> {
     }
 
     /// Work that alone is over a cap is taken when nothing else waits.
-    fn put(&self, work: W, items_max: usize, bytes_max: usize) -> Pushed<W> {
+    fn put(
+        &self,
+        mut state: MutexGuard<'_, State<W>>,
+        work: W,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Pushed<W> {
         let bytes = work.bytes();
-        let mut state = self.lock();
         if !state.open {
             return Pushed::Closed;
         }
@@ -115,6 +129,22 @@ impl<W: Weigh> Mailbox<W> {
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One that waits for room, for as long as this is there: it may give up.
+struct Sender<'a, W: Weigh>(&'a Mailbox<W>);
+
+impl<'a, W: Weigh> Sender<'a, W> {
+    fn wait(mailbox: &'a Mailbox<W>) -> Self {
+        mailbox.lock().senders += 1;
+        Self(mailbox)
+    }
+}
+
+impl<W: Weigh> Drop for Sender<'_, W> {
+    fn drop(&mut self) {
+        self.0.lock().senders -= 1;
     }
 }
 
@@ -168,6 +198,25 @@ mod tests {
         assert!(mailbox.take(&mut Vec::new(), false));
         assert!(waiting.await.unwrap());
         assert_eq!(mailbox.depth(), (1, 1));
+    }
+
+    #[test]
+    fn work_that_needs_all_the_room_gets_it_while_records_come() {
+        let mailbox = Mailbox::new(8, 100);
+        assert_eq!(mailbox.push(1), Pushed::Queued);
+        let mut waiting = Box::pin(mailbox.send(100));
+        assert_eq!(waiting.as_mut().now_or_never(), None);
+        assert_eq!(mailbox.push(1), Pushed::Full(1), "it would take what the other waits for");
+        mailbox.take(&mut Vec::new(), false);
+        assert_eq!(mailbox.push(1), Pushed::Full(1), "it would take what the other waits for");
+        assert_eq!(waiting.as_mut().now_or_never(), Some(true));
+        drop(waiting);
+        mailbox.take(&mut Vec::new(), false);
+        assert_eq!(mailbox.push(1), Pushed::Queued);
+        let mut gives_up = Box::pin(mailbox.send(100));
+        assert_eq!(gives_up.as_mut().now_or_never(), None);
+        drop(gives_up);
+        assert_eq!(mailbox.push(1), Pushed::Queued, "nobody waits any more");
     }
 
     #[test]

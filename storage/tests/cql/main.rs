@@ -104,6 +104,24 @@ async fn data_of_other_counts_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_keyspace_that_forgets_what_it_answered_is_refused() {
+    let Some(keyspace) = Keyspace::new("forgets") else { return };
+    let url = keyspace.url();
+    drop(cql::open(&url, Options::new(PARTITIONS)).await.unwrap());
+    let durable = format!("ALTER KEYSPACE {} WITH durable_writes = ", keyspace.name);
+    let session = keyspace.session().await;
+    session.query_unpaged(format!("{durable}false"), ()).await.unwrap();
+    let Err(StoreError::Refused(text)) = cql::open(&url, Options::new(PARTITIONS)).await.map(drop) else {
+        panic!("it was taken");
+    };
+    // What it says to do, done as it says.
+    let (_, remedy) = text.split_once("Run ").unwrap();
+    let (remedy, _) = remedy.split_once(", or").unwrap();
+    session.query_unpaged(remedy, ()).await.unwrap();
+    drop(cql::open(&url, Options::new(PARTITIONS)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn different_counts_at_once_never_both_win() {
     let Some(keyspace) = Keyspace::new("race") else { return };
     let url = keyspace.url();
