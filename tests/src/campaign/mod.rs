@@ -25,7 +25,12 @@ const SLOW: u32 = 4;
 const LATE: Duration = Duration::from_secs(2);
 /// Everything has to arrive this long after the last send.
 const DRAIN: &str = "600s";
-/// Devices wait for 20 s at most before they come again.
+/// Before most faults, half of the devices are waited for: one that meets few shows little. They pause for as long as
+/// this, at most, before they come again.
+const BACK: Duration = Duration::from_secs(20);
+/// One fault in so many comes right after the one before.
+const TWO_AT_ONCE: u32 = 4;
+/// After the last fault, for all of them.
 const RESUMED: Duration = Duration::from_secs(60);
 
 /// Heartbeats of seconds, so that partitions of seconds are found.
@@ -95,6 +100,9 @@ impl Campaign {
                 deck.shuffle(&mut rng);
             }
             let fault = deck.pop().expect("there are faults");
+            if !rng.random_ratio(1, TWO_AT_ONCE) {
+                let _ = asked_for(BACK, || stage.has_links(self.links / 2).then_some(()));
+            }
             let takes = Duration::from_millis(rng.random_range(fault.lasts_ms()));
             let there = stage.links();
             let suffering = Instant::now();
