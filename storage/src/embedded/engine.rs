@@ -15,6 +15,7 @@ use fjall::{
 
 use super::journal;
 use super::options::Options;
+use super::space;
 use crate::log::{LogError, Partition, Topic};
 use crate::tables::StoreError;
 
@@ -43,8 +44,9 @@ const KEYSPACES: usize = 3;
 pub(super) const MEMTABLES_MAX: u64 = KEYSPACES as u64 * (SEALED_MAX as u64 + GROWN_MAX) + TABLE_MEMTABLES;
 /// Turns of the writer by which full memtables may be larger: as many of each keyspace as wait.
 pub(super) const TURNS_MAX: u64 = (KEYSPACES * SEALED_MAX) as u64;
-/// Open table files.
-const FILES_MAX: usize = 256;
+/// Open table files, or an eighth of all descriptors: half of what links leave to others. The other half is for what
+/// is merged, for journals, and for what is not data.
+const FILES_MAX: usize = 128;
 
 /// What can be wrong below.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +100,7 @@ impl Engine {
             .cache_size(options.cache_bytes)
             .journal_compression(CompressionType::None)
             .max_journaling_size(JOURNALS_BYTES_MAX)
-            .max_cached_files(Some(FILES_MAX))
+            .max_cached_files(Some(FILES_MAX.min(space::descriptors_max() / 8)))
             .worker_threads(WORKERS)
             .open()?;
         let memtable_bytes = options.memtable_bytes;

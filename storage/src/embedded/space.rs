@@ -1,20 +1,21 @@
-//! How much room the file system of a directory still has. Never writes.
+//! How much room there is for files: on the file system of a directory, and in the table of descriptors. Never writes.
 
-use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use rustix::fs::statvfs;
+use rustix::process::{Resource, getrlimit};
 
 /// The bytes that a process without privileges may still write.
 pub(super) fn available(dir: &Path) -> io::Result<u64> {
-    let path = CString::new(dir.as_os_str().as_bytes())?;
-    // SAFETY: statvfs is a struct of integers, for which all zeroes is a value.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends with a zero byte, and `stat` is a valid place to write to during the call.
-    if unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let stat = statvfs(dir)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// The descriptors that this process may have.
+pub(super) fn descriptors_max() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub(super) struct Writer {
     pub(super) journals: Journals,
     /// When the journals were looked for last.
     pub(super) journals_at: Option<Instant>,
+    /// When the data was last opened again after an error.
+    pub(super) reopened_at: Option<Instant>,
 }
 
 /// Why a turn ended early.
@@ -66,6 +68,7 @@ impl Writer {
             full_at: None,
             journals: Journals::default(),
             journals_at: None,
+            reopened_at: None,
         };
         let engine = Engine::open(&path, &writer.core.options).and_then(|engine| writer.adopt(engine));
         engine.map_err(|error| match error {
@@ -213,11 +216,11 @@ impl Writer {
 
     /// What a failed commit means. The first failure of ours is told by what failed; where the engine
     /// refuses without one, its background work has failed, and how is not known: for want of room if the disk is full,
-    /// or was a moment ago. What a merge or a flush could not finish counts for nothing then, and what it was made of is
-    /// still there.
+    /// or was a moment ago. What a merge or a flush could not finish counts for nothing, and what it was made of is still
+    /// there: it is begun again. Where it then fails for no want of room, it would go on to.
     fn trouble(&self, error: fjall::Error) -> Trouble {
         match error {
-            fjall::Error::Poisoned if !self.was_full() => {
+            fjall::Error::Poisoned if self.reopened_lately() && !self.was_full() => {
                 Trouble::Fatal(Fatal::Background(EngineError::Poisoned.to_string()))
             }
             other => Trouble::Engine(other),

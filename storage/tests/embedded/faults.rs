@@ -4,14 +4,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use proto::{Tick, UserId};
 use storage::conformance::log::{end, read};
 use storage::conformance::reports::Reports;
-use storage::embedded::{self, Embedded, Options};
+use storage::embedded::{self, Embedded, Fatal, Options};
 use storage::log::{Append, AppendError, Log, Partitions, Producer, Tag, Topic};
 use storage::tables::{EntryRow, StoreError};
 
@@ -168,7 +168,7 @@ async fn a_flush_that_finds_no_room_is_recovered_from_in_place() {
     let reports = Reports::new();
     let producer = log.producer(100, reports.clone()).unwrap();
     let table = disk.data().join("data/keyspaces/1/tables/0");
-    let Some(strace) = failing("a flush without room", "openat", "ENOSPC", &table) else { return };
+    let Some(strace) = failing("a flush without room", "openat", "ENOSPC", &[table]) else { return };
     disk.ballast(11 * MIB);
     assert_eq!(append(&*producer, &reports, 0).await, Err(AppendError::Rejected));
     disk.drop_ballast();
@@ -193,6 +193,43 @@ async fn a_flush_that_finds_no_room_is_recovered_from_in_place() {
     check(&*data.log(), &good, n).await;
 }
 
+/// No descriptor for a table, on a disk that has room: nothing tells the writer why the flush failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_fails_is_begun_again_in_place_and_one_that_goes_on_to_is_fatal() {
+    let _alone = ALONE.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (told, fatal) = mpsc::channel();
+    let on_fatal = Arc::new(move |fatal: &Fatal| told.send(fatal.clone()).unwrap());
+    let options = Options { memtable_bytes: 64 * 1024, on_fatal, ..options(0) };
+    let data = embedded::open(dir.path(), options.clone()).unwrap();
+    let log = data.log();
+    let reports = Reports::new();
+    let producer = log.producer(100, reports.clone()).unwrap();
+    let tables: Vec<_> = (0..8).map(|n| dir.path().join(format!("data/keyspaces/1/tables/{n}"))).collect();
+    let Some(strace) = failing("a flush that fails", "openat", "EMFILE", &tables) else { return };
+    let (mut good, mut n) = (Vec::new(), 0);
+    let mut opened_again = false;
+    let fatal = loop {
+        n += 1;
+        match append(&*producer, &reports, n).await {
+            Ok(()) => {
+                opened_again |= good.last().is_some_and(|last| last + 1 < n);
+                good.push(n);
+            }
+            Err(AppendError::Rejected) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => break fatal.recv().unwrap(),
+        }
+        assert!(n < 400, "it goes on to fail, and nobody is told");
+    };
+    assert!(matches!(fatal, Fatal::Background(_)), "{fatal}");
+    assert!(opened_again, "it was not begun again");
+    let_go(strace);
+    drop((producer, log, data));
+
+    let data = embedded::open(dir.path(), options).unwrap();
+    check(&*data.log(), &good, n).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_io_error_is_recovered_from_in_place() {
     let _alone = ALONE.lock().await;
@@ -203,7 +240,7 @@ async fn an_io_error_is_recovered_from_in_place() {
     let producer = log.producer(100, reports.clone()).unwrap();
     assert_eq!(append(&*producer, &reports, 0).await, Ok(()));
     let journal = dir.path().join("data/0.jnl");
-    let Some(strace) = failing("an I/O error", "write", "EIO", &journal) else { return };
+    let Some(strace) = failing("an I/O error", "write", "EIO", &[journal]) else { return };
     assert_eq!(append(&*producer, &reports, 1).await, Err(AppendError::Rejected));
     let refused = store.timelines().put(vec![entry(1)]).await;
     assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
@@ -232,11 +269,13 @@ async fn append_until(
     }
 }
 
-/// Makes a call on a file fail, for this very process. None where that cannot be.
-fn failing(what: &str, call: &str, error: &str, file: &Path) -> Option<Child> {
+/// Makes a call on files fail, for this very process. None where that cannot be.
+fn failing(what: &str, call: &str, error: &str, files: &[PathBuf]) -> Option<Child> {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
-    let (file, pid) = (file.to_str().unwrap(), std::process::id().to_string());
-    attached(what, &["-f", "-e", &trace, "-e", &inject, "-P", file, "-p", &pid])
+    let pid = std::process::id().to_string();
+    let mut args = vec!["-f", "-e", &trace, "-e", &inject, "-p", &pid];
+    files.iter().for_each(|file| args.extend(["-P", file.to_str().unwrap()]));
+    attached(what, &args)
 }
 
 /// Asked to end, strace lets go of us; killed, it would not.

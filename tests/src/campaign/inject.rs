@@ -55,11 +55,17 @@ impl Display for Happened {
 }
 
 impl Stage {
-    /// Lets a fault happen for its time.
+    /// Lets a fault happen for its time, to servers that so many devices want to be at.
     ///
     /// # Panics
     /// A server has ended by itself, or one of its threads in a panic.
-    pub(super) fn suffer(&mut self, fault: Fault, lasts: Duration, rng: &mut SmallRng) -> Happened {
+    pub(super) fn suffer(
+        &mut self,
+        fault: Fault,
+        lasts: Duration,
+        links: u32,
+        rng: &mut SmallRng,
+    ) -> Happened {
         self.all_run();
         let mut leaders_moved = 0;
         let (whom, is_felt) = match fault {
@@ -91,7 +97,7 @@ impl Stage {
             }
             _ => {
                 let whom = self.busiest();
-                (server(whom), self.suffer_links(fault, whom, lasts, rng))
+                (server(whom), self.suffer_links(fault, whom, lasts, links, rng))
             }
         };
         Happened { whom, lasts, is_felt, leaders_moved }
@@ -122,7 +128,14 @@ impl Stage {
         true
     }
 
-    fn suffer_links(&mut self, fault: Fault, conn: usize, lasts: Duration, rng: &mut SmallRng) -> bool {
+    fn suffer_links(
+        &mut self,
+        fault: Fault,
+        conn: usize,
+        lasts: Duration,
+        links: u32,
+        rng: &mut SmallRng,
+    ) -> bool {
         let devices = [self.servers[conn].address()];
         match fault {
             Fault::DropIn => cut(&devices, Cut::In, lasts) > 0,
@@ -130,7 +143,7 @@ impl Stage {
             Fault::DropBoth => cut(&devices, Cut::Both, lasts) > 0,
             Fault::StreamsIn => cut(&self.stream_addresses(), Cut::In, lasts) > 0,
             Fault::StreamsOut => cut(&self.stream_addresses(), Cut::Out, lasts) > 0,
-            Fault::Descriptors => self.descriptors(conn, lasts),
+            Fault::Descriptors => self.descriptors(conn, lasts, links as usize),
             Fault::AcceptFails => {
                 let error = ["ENFILE", "ENOMEM"][rng.random_range(0..2)];
                 let accepts = self.inject(conn, "accept4", &format!("error={error}"));
@@ -225,15 +238,14 @@ impl Stage {
     }
 
     /// Starts a server again with descriptors for half of its links, and has all links come again.
-    fn descriptors(&mut self, whom: usize, lasts: Duration) -> bool {
-        let had = descriptors(self.servers[whom].process().id());
+    fn descriptors(&mut self, whom: usize, lasts: Duration, links: usize) -> bool {
         self.servers[whom].kill();
         self.servers[whom].restart();
         let pid = self.servers[whom].process().id();
         let has = descriptors(pid);
         let before = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
         let before = before.lines().find(|line| line.starts_with("Max open files")).unwrap();
-        limit(pid, &(has + had.saturating_sub(has) / 2).to_string());
+        limit(pid, &(has + links / self.conns().len() / 2).to_string());
         let others: Vec<_> =
             self.conn_addresses().into_iter().filter(|to| *to != self.servers[whom].address()).collect();
         // For as long: devices have nowhere else to go.

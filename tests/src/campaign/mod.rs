@@ -106,7 +106,7 @@ impl Campaign {
             let takes = Duration::from_millis(rng.random_range(fault.lasts_ms()));
             let there = stage.links();
             let suffering = Instant::now();
-            let happened = stage.suffer(fault, takes, &mut rng);
+            let happened = stage.suffer(fault, takes, self.links, &mut rng);
             let healing = Instant::now();
             stage.heal();
             println!(
