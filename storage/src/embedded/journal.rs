@@ -4,7 +4,7 @@
 //! start, its items and its end (fjall 3.1.13):
 //!
 //! ```text
-//! start   1, count of items u32, sequence number u64
+//! start   1, count of items u32, number of the batch u64
 //! item    2, type u8, compression u8, keyspace u64, key bytes u16, value bytes u32, the same again u32, key, value
 //! clear   4, keyspace u64                                                                   (counts as an item)
 //! end     3, XXH3 of the items u64, "FJL\x03"
@@ -27,8 +27,12 @@ const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
-/// An item that is there, and not the mark of one that was deleted.
+/// What an item is: one that is there, or the mark of one that was deleted.
 const INSERTED: u8 = 0;
+/// Those are the marks.
+const KINDS_MAX: u8 = 2;
+/// Batches whose numbers differ by less may be in one journal.
+const NEAR: u64 = 1 << 20;
 const MAGIC: [u8; 4] = *b"FJL\x03";
 
 /// Handles on the journals of a database. An error of writing one back is told once to each handle that was open before:
@@ -65,52 +69,82 @@ fn journals(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Cuts from the newest journal what a power cut left in pieces.
+/// Looks through the journals before the engine reads them, and cuts from the newest what a power cut left in pieces.
 ///
-/// A power cut may keep any page of what was not synced, and the engine takes a batch without one for damage. It was not
-/// acknowledged, and nothing behind it: a batch with records is synced before the next one is written. So where a whole
-/// batch follows one with records, all before it was synced, and the disk has lost it: that is an error.
+/// A power cut may keep any page of what was not synced. The engine takes a batch without one for damage, or for the end.
+/// Nothing of it was acknowledged, and nothing behind it: a batch with records is synced before the next one is written.
+/// So where a whole batch comes after one with records, or anywhere in a journal that another one followed, what is in
+/// pieces before it was synced, and the disk has lost it: that is an error.
 pub(super) fn mend(dir: &Path) -> Result<(), EngineError> {
-    let Some(path) = newest(dir)? else { return Ok(()) };
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    let mut paths = match journals(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        paths => paths?,
+    };
+    paths.sort_by_key(number);
+    let newest = paths.pop();
+    for path in paths {
+        look_through(path, true)?;
+    }
+    newest.map_or(Ok(()), |path| look_through(path, false))
+}
+
+fn look_through(path: PathBuf, is_synced: bool) -> Result<(), EngineError> {
     let file = File::options().read(true).write(true).open(&path)?;
     let mut reader = BufReader::new(&file);
-    // After the last batch before any that is not whole.
-    let mut end = 0;
-    let mut is_torn = false;
-    // Whether a batch with records came since: what follows it was written when it had been synced.
-    let mut has_records = false;
-    while let Some(batch) = next(&mut reader)? {
-        is_torn |= !batch.is_whole;
-        if !is_torn {
-            end = reader.stream_position()?;
-            continue;
-        }
-        if has_records && batch.is_whole {
-            return Err(EngineError::Rotten { journal: path, at: end });
-        }
-        has_records |= batch.has_records;
+    let (mut end, mut number) = (0, None);
+    while let Some(batch) = next(&mut reader)?.filter(|batch| batch.is_whole) {
+        end = reader.stream_position()?;
+        number = Some(batch.number);
     }
     reader.seek(SeekFrom::Start(end))?;
-    if !is_zero(reader)? {
-        let journal = path.display();
-        tracing::warn!(%journal, end, "a journal ends in what was never acknowledged, in pieces: cut off");
-        file.set_len(end)?;
+    if !is_zero(&mut reader)? {
+        let mut pieces = Vec::new();
+        reader.seek(SeekFrom::Start(end))?;
+        reader.read_to_end(&mut pieces)?;
+        if were_synced(&pieces, number, is_synced)? {
+            return Err(EngineError::Rotten { journal: path, at: end });
+        }
+        if !is_synced {
+            let journal = path.display();
+            tracing::warn!(%journal, end, "a journal ends in pieces of what was being written, which are cut off");
+            file.set_len(end)?;
+        }
+    }
+    if !is_synced {
+        // What a kill left with the operating system alone is read and shown from here on.
         file.sync_all()?;
     }
     Ok(())
 }
 
-/// The one that is written to.
-fn newest(dir: &Path) -> io::Result<Option<PathBuf>> {
-    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
-    match journals(dir) {
-        Ok(paths) => Ok(paths.into_iter().max_by_key(number)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// Whether something in these pieces shows that what they begin with was synced. They come after the batch with this
+/// number.
+fn were_synced(pieces: &[u8], after: Option<u64>, mut is_synced: bool) -> io::Result<bool> {
+    let mut at = 0;
+    while let Some(rest) = pieces.get(at..).filter(|rest| !rest.is_empty()) {
+        at += 1;
+        if rest.first() != Some(&START) {
+            continue;
+        }
+        let mut from = rest;
+        let Some(batch) = next(&mut from)? else { continue };
+        // What looks like a batch may be in a body that somebody made: only of the first is its place known.
+        let is_near = after.is_none_or(|after| (1..NEAR).contains(&batch.number.wrapping_sub(after)));
+        if batch.is_whole && is_near && is_synced {
+            return Ok(true);
+        }
+        if at == 1 || (batch.is_whole && is_near) {
+            is_synced |= batch.has_records;
+            at += rest.len() - from.len() - 1;
+        }
     }
+    Ok(false)
 }
 
 struct Batch {
+    /// Later ones have higher numbers.
+    number: u64,
     /// Its items are those that its end was written for.
     is_whole: bool,
     /// Has records of the log, rather than rows or what is dropped.
@@ -127,8 +161,12 @@ fn next(from: &mut impl Read) -> io::Result<Option<Batch>> {
 
 fn batch(from: &mut impl Read) -> io::Result<Option<Batch>> {
     let mut items = Items { from, hash: Xxh3::new(), has_records: false };
-    let [START, a, b, c, d, ..] = items.plain::<13>()? else { return Ok(None) };
-    for _ in 0..u32::from_le_bytes([a, b, c, d]) {
+    if items.plain()? != [START] {
+        return Ok(None);
+    }
+    let count = u32::from_le_bytes(items.plain()?);
+    let number = u64::from_le_bytes(items.plain()?);
+    for _ in 0..count {
         if !items.item()? {
             return Ok(None);
         }
@@ -138,7 +176,7 @@ fn batch(from: &mut impl Read) -> io::Result<Option<Batch>> {
         return Ok(None);
     }
     let is_whole = u64::from_le_bytes(hash) == items.hash.digest();
-    Ok(Some(Batch { is_whole, has_records: items.has_records }))
+    Ok(Some(Batch { number, is_whole, has_records: items.has_records }))
 }
 
 /// The items of a batch while they are read.
@@ -167,11 +205,13 @@ impl<R: Read> Items<'_, R> {
         match self.hashed()? {
             [CLEAR] => self.hashed::<8>().map(|_| true),
             [ITEM] => {
-                // A kind, a compression and a keyspace.
-                let [kind, ..] = self.hashed::<10>()?;
+                let [kind, compression] = self.hashed()?;
+                let _keyspace: [u8; 8] = self.hashed()?;
                 let key_bytes = u16::from_le_bytes(self.hashed()?);
-                let _value_bytes: [u8; 4] = self.hashed()?;
                 let value_bytes = u32::from_le_bytes(self.hashed()?);
+                if kind > KINDS_MAX || compression != 0 || value_bytes != u32::from_le_bytes(self.hashed()?) {
+                    return Ok(false);
+                }
                 let mut key = vec![0; usize::from(key_bytes)];
                 self.from.read_exact(&mut key)?;
                 self.hash.update(&key);
@@ -185,7 +225,7 @@ impl<R: Read> Items<'_, R> {
     }
 }
 
-fn is_zero(mut from: impl Read) -> io::Result<bool> {
+fn is_zero(from: &mut impl Read) -> io::Result<bool> {
     let mut bytes = [0; 8192];
     loop {
         match from.read(&mut bytes)? {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proto::{Tick, UserId};
 use storage::conformance::log::{end, read};
 use storage::conformance::reports::Reports;
-use storage::embedded::{self, Embedded, Fatal, Options};
+use storage::embedded::{self, Embedded, Fatal, OpenError, Options};
 use storage::log::{Append, AppendError, Log, Partitions, Producer, Tag, Topic};
 use storage::tables::{EntryRow, StoreError};
 
@@ -249,6 +249,26 @@ async fn an_io_error_is_recovered_from_in_place() {
     append_until(3, &*producer, &reports, &mut good, &mut n).await;
     store.timelines().put(vec![entry(1)]).await.unwrap();
     check(&*log, &good, n).await;
+}
+
+/// A kill leaves writes with the operating system alone, and the next start reads and shows them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_finds_is_on_disk_before_it_is_read() {
+    let _alone = ALONE.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    // The second of these begins to append where the journal ends, with nothing allocated in advance.
+    for n in 0..2 {
+        let data = open(dir.path(), 0);
+        let reports = Reports::new();
+        let producer = data.log().producer(100, reports.clone()).unwrap();
+        assert_eq!(append(&*producer, &reports, n).await, Ok(()));
+    }
+    let journal = dir.path().join("data/0.jnl");
+    let Some(strace) = failing("a failed fsync at a start", "fsync", "EIO", &[journal]) else { return };
+    let opened = embedded::open(dir.path(), options(0)).map(drop);
+    assert!(matches!(opened, Err(OpenError::Io { .. })), "{opened:?}");
+    let_go(strace);
+    check(&*open(dir.path(), 0).log(), &[0, 1], 1).await;
 }
 
 /// Appends one record after the other until so many are good in all.
