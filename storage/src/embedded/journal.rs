@@ -74,7 +74,8 @@ fn journals(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// A power cut may keep any page of what was not synced. The engine takes a batch without one for damage, or for the end.
 /// Nothing of it was acknowledged, and nothing behind it: a batch with records is synced before the next one is written.
 /// So where a whole batch comes after one with records, or anywhere in a journal that another one followed, what is in
-/// pieces before it was synced, and the disk has lost it: that is an error.
+/// pieces before it was synced, and the disk has lost it: that is an error. What is left the engine syncs before it reads
+/// it.
 pub(super) fn mend(dir: &Path) -> Result<(), EngineError> {
     let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
     let mut paths = match journals(dir) {
@@ -110,10 +111,6 @@ fn look_through(path: PathBuf, is_synced: bool) -> Result<(), EngineError> {
             tracing::warn!(%journal, end, "a journal ends in pieces of what was being written, which are cut off");
             file.set_len(end)?;
         }
-    }
-    if !is_synced {
-        // What a kill left with the operating system alone is read and shown from here on.
-        file.sync_all()?;
     }
     Ok(())
 }
