@@ -87,6 +87,7 @@ impl Logic {
     /// What keeps it from being so.
     pub fn ready(&self) -> Result<(), Vec<String>> {
         let mut reasons = self.parts.health.reasons();
+        reasons.extend(self.parts.metrics.store_trouble());
         reasons.extend(self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let waited = clock::now() - self.began > FIRST_ASSIGNMENT_WITHIN;
         if !self.assigned.load(Ordering::Acquire) && !waited {

@@ -9,6 +9,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use storage::log::Topic;
 
+use crate::run::Retries;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct StageLabel {
     stage: &'static str,
@@ -38,7 +40,7 @@ pub(crate) struct Metrics {
     owned: Family<StageLabel, Gauge>,
     poisoned: Family<StageLabel, Gauge>,
     outputs: Counter,
-    store_retries: Counter,
+    store_retries: Retries,
     streams: Gauge,
     stream_breaks: Counter,
     marks: Gauge,
@@ -74,7 +76,7 @@ impl Metrics {
         r.register(
             "godwit_logic_store_retries",
             "Reads and writes of the store repeated",
-            m.store_retries.clone(),
+            m.store_retries.count.clone(),
         );
         r.register("godwit_logic_streams", "Push streams that are open", m.streams.clone());
         r.register("godwit_logic_stream_breaks", "Push streams that broke", m.stream_breaks.clone());
@@ -142,6 +144,11 @@ impl Metrics {
         }
     }
 
+    /// Why the store keeps the process from being ready.
+    pub(crate) fn store_trouble(&self) -> Option<String> {
+        self.store_retries.reason()
+    }
+
     /// Syncs answered.
     pub(crate) fn pages(&self) -> Counter {
         self.pages.clone()
@@ -174,7 +181,7 @@ pub(crate) struct RunMetrics {
     pub(crate) syncs: QueueMetrics,
     /// Frames that wait for streams.
     pub(crate) stream: QueueMetrics,
-    pub(crate) store_retries: Counter,
+    pub(crate) store_retries: Retries,
     pub(crate) marks: Share,
     pub(crate) step: Histogram,
     pub(crate) put: Histogram,

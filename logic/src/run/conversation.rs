@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use prometheus_client::metrics::counter::Counter;
 use proto::{ConversationId, Tick, v1};
 use storage::log::{Partition, Topic};
 use storage::tables::{Checkpoint, ConversationRow, ConversationWrite, HistoryRow, Store, StoreError};
@@ -15,7 +14,7 @@ use v1::message_record::Record;
 use super::emit::Pending;
 use super::parts::{End, Parts};
 use super::prefetch::{self, Rows};
-use super::retry::until_answered;
+use super::retry::{Retries, until_answered};
 use super::shell::{Base, Fate, Shell};
 use super::supervise::Standing;
 use crate::config::Config;
@@ -88,7 +87,7 @@ impl Shell for Conversations {
     fn fetch(
         store: Arc<dyn Store>,
         ids: Vec<ConversationId>,
-        retries: Counter,
+        retries: Retries,
     ) -> BoxFuture<'static, Rows<ConversationId, ConversationRow>> {
         prefetch::conversations(store, ids, retries).boxed()
     }
@@ -135,7 +134,7 @@ impl Shell for Conversations {
         (writes, receipt)
     }
 
-    async fn save(store: Arc<dyn Store>, _: Partition, retries: Counter, writes: Vec<ConversationWrite>) {
+    async fn save(store: Arc<dyn Store>, _: Partition, retries: Retries, writes: Vec<ConversationWrite>) {
         if !writes.is_empty() {
             until_answered("save conversations", &retries, || store.conversations().save(writes.clone()))
                 .await;

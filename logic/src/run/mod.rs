@@ -44,4 +44,5 @@ pub(crate) use backoff::Backoff;
 pub(crate) use parts::Parts;
 pub use poison::{SkipRefused, is_guarded, may_skip};
 pub(crate) use reports::Reports;
+pub(crate) use retry::Retries;
 pub(crate) use supervise::{Health, Supervised};

@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use prometheus_client::metrics::counter::Counter;
 use proto::{ConversationId, UserId};
 use storage::tables::{ConversationRow, Store, StoredUser};
 
-use super::retry::until_answered;
+use super::retry::{Retries, until_answered};
 
 /// Keys with the rows that are stored under them.
 pub(crate) type Rows<K, R> = Vec<(K, Option<R>)>;
@@ -18,7 +17,7 @@ pub(crate) type Rows<K, R> = Vec<(K, Option<R>)>;
 pub(crate) async fn conversations(
     store: Arc<dyn Store>,
     ids: Vec<ConversationId>,
-    retries: Counter,
+    retries: Retries,
 ) -> Rows<ConversationId, ConversationRow> {
     let rows = until_answered("load conversations", &retries, || store.conversations().load(&ids)).await;
     ids.into_iter().zip(rows).collect()
@@ -28,7 +27,7 @@ pub(crate) async fn conversations(
 pub(crate) async fn users(
     store: Arc<dyn Store>,
     ids: Vec<UserId>,
-    retries: Counter,
+    retries: Retries,
 ) -> Rows<UserId, StoredUser> {
     let rows = until_answered("load users", &retries, || store.users().load(&ids)).await;
     ids.into_iter().zip(rows).collect()

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use prometheus_client::metrics::counter::Counter;
 use prost::Message;
 use proto::{Tick, v1};
 use storage::log::{Partition, Topic};
@@ -16,6 +15,7 @@ use super::emit::Emit;
 use super::owner::Ownership;
 use super::parts::{End, Parts};
 use super::prefetch::Rows;
+use super::retry::Retries;
 use crate::config::Config;
 use crate::metrics::RunMetrics;
 use crate::settings::StateError;
@@ -85,7 +85,7 @@ pub(super) trait Shell: Sized + Send + 'static {
     fn fetch(
         store: Arc<dyn Store>,
         keys: Vec<Self::Key>,
-        retries: Counter,
+        retries: Retries,
     ) -> BoxFuture<'static, Rows<Self::Key, Self::Loaded>>;
     fn load(&mut self, key: Self::Key, row: Option<Self::Loaded>) -> Result<(), StateError>;
     /// Whether everything that the record needs is there, now that those before it are judged.
@@ -110,7 +110,7 @@ pub(super) trait Shell: Sized + Send + 'static {
     fn save(
         store: Arc<dyn Store>,
         partition: Partition,
-        retries: Counter,
+        retries: Retries,
         writes: Self::Writes,
     ) -> impl Future<Output = ()> + Send;
     fn written(&mut self, receipt: &Self::Receipt);

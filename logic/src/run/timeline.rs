@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use prometheus_client::metrics::counter::Counter;
 use proto::{Tick, UserId, v1};
 use storage::log::{Partition, Topic};
 use storage::tables::{Checkpoint, EntryRow, SessionWrite, Store, StoreError, StoredUser, UserWrite};
@@ -18,7 +17,7 @@ use v1::timeline_record::Record;
 use super::active::{Active, Ask, Visible};
 use super::parts::{End, Parts};
 use super::prefetch::{self, Rows};
-use super::retry::until_answered;
+use super::retry::{Retries, until_answered};
 use super::shell::{Base, Fate, Shell};
 use crate::config::Config;
 use crate::nodes::NodeTable;
@@ -128,7 +127,7 @@ impl Shell for Timelines {
     fn fetch(
         store: Arc<dyn Store>,
         users: Vec<UserId>,
-        retries: Counter,
+        retries: Retries,
     ) -> BoxFuture<'static, Rows<UserId, StoredUser>> {
         prefetch::users(store, users, retries).boxed()
     }
@@ -194,7 +193,7 @@ impl Shell for Timelines {
         (writes, receipt)
     }
 
-    async fn save(store: Arc<dyn Store>, partition: Partition, retries: Counter, writes: Self::Writes) {
+    async fn save(store: Arc<dyn Store>, partition: Partition, retries: Retries, writes: Self::Writes) {
         let (sessions, users) = writes;
         if !sessions.is_empty() || !users.is_empty() {
             let save = || store.users().save(partition, sessions.clone(), users.clone());

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use prometheus_client::metrics::counter::Counter;
 use proto::Tick;
 use storage::log::{LogError, Partition};
 use storage::tables::Checkpoint;
@@ -20,7 +19,7 @@ use super::owner::Ownership;
 use super::parts::{End, Parts};
 use super::prefetch::Rows;
 use super::puts::{Puts, Staged};
-use super::retry::until_answered;
+use super::retry::{Retries, until_answered};
 use super::shell::{Base, Shell};
 use super::slot::Slot;
 use crate::clock;
@@ -237,7 +236,7 @@ impl<S: Shell> Run<S> {
 async fn save<S: Shell>(
     parts: Arc<Parts>,
     partition: Partition,
-    retries: Counter,
+    retries: Retries,
     writes: S::Writes,
     checkpoint: Checkpoint,
 ) {
