@@ -71,10 +71,10 @@ pub(crate) struct SettingsArguments {
     /// node.data: the data directory
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
-    /// storage.log: embedded, embedded:DIR or kafka://HOST:PORT[,…]
+    /// storage.log: embedded, embedded:DIR or kafka://HOST:PORT[,…][/PREFIX]
     #[arg(long, value_name = "URL")]
     log: Option<String>,
-    /// storage.store: embedded, embedded:DIR or scylla://HOST:PORT[,…]
+    /// storage.store: embedded, embedded:DIR or scylla://HOST:PORT[,…]/KEYSPACE
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// conn.listen: where devices connect

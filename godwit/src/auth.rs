@@ -23,21 +23,18 @@ const SECRET_VALUES_MIN: usize = 12;
 const PLACEHOLDERS: [&str; 8] =
     ["secret", "changeme", "change-me", "password", "example", "default", "123456", "abcdef"];
 
-/// The keys of these settings. In development mode they are made, if there are none yet.
-pub(crate) fn keys(auth: &Auth, data: &Path) -> Result<conn::Keys, Failure> {
-    match auth {
-        Auth::Development => development(data),
-        Auth::Jwks { file, algorithm, issuer, audience } => {
-            let keys = read(file, algorithm).with_context(|| format!("auth.jwks_file {}", file.display()));
-            let (algorithm, keys) = keys.map_err(|error| Failure::new(Exit::Settings, error))?;
-            Ok(conn::Keys::new().with_issuer(issuer, audience, algorithm, keys))
-        }
-    }
+/// The keys of the issuer that the settings name; none in development mode.
+pub(crate) fn of_issuer(auth: &Auth) -> Result<Option<conn::Keys>, Failure> {
+    let Auth::Jwks { file, algorithm, issuer, audience } = auth else { return Ok(None) };
+    let keys = read(file, algorithm).with_context(|| format!("auth.jwks_file {}", file.display()));
+    let (algorithm, keys) = keys.map_err(|error| Failure::new(Exit::Settings, error))?;
+    Ok(Some(conn::Keys::new().with_issuer(issuer, audience, algorithm, keys)))
 }
 
 type Named = (Option<String>, DecodingKey);
 
-fn development(data: &Path) -> Result<conn::Keys, Failure> {
+/// The keys of development mode, which are made if there are none yet.
+pub(crate) fn of_development(data: &Path) -> Result<conn::Keys, Failure> {
     let path = development::find_key(data);
     let key = match Key::read(&path) {
         Err(KeyError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -222,12 +219,12 @@ mod tests {
     fn the_development_key_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        assert!(keys(&Auth::Development, &data).is_ok());
+        assert!(of_development(&data).is_ok());
         let made = std::fs::read(development::find_key(&data)).unwrap();
-        assert!(keys(&Auth::Development, &data).is_ok());
+        assert!(of_development(&data).is_ok());
         assert_eq!(std::fs::read(development::find_key(&data)).unwrap(), made);
         std::fs::write(development::find_key(&data), "no key").unwrap();
-        let failure = keys(&Auth::Development, &data).map(|_| ()).unwrap_err();
+        let failure = of_development(&data).map(|_| ()).unwrap_err();
         assert_eq!(failure.exit, Exit::Data);
     }
 
@@ -237,7 +234,7 @@ mod tests {
         let file = dir.path().join("keys.json");
         std::fs::write(&file, r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"#).unwrap();
         let auth = Auth::Jwks { file, algorithm: "EdDSA".into(), issuer: "i".into(), audience: "a".into() };
-        let failure = keys(&auth, dir.path()).map(|_| ()).unwrap_err();
+        let failure = of_issuer(&auth).map(|_| ()).unwrap_err();
         assert_eq!(failure.exit, Exit::Settings);
         assert!(failure.to_string().contains("is not a JWKS") && !failure.to_string().contains("c2VjcmV0"));
     }

@@ -32,7 +32,7 @@ Exit codes:
   5    the log or the store could not be reached at start
   6    an fsync failed: what the disk holds is not known any more
   7    a part of the process panicked: a bug
-  130  interrupted: a second signal, or one before it was ready";
+  130  interrupted: a second signal, or one while it was still starting";
 
 impl Exit {
     /// The process's exit code.

@@ -45,9 +45,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// As a log line where there is a log, so that whoever collects lines can read this one too.
+/// As a log line where there is a log that takes it, so that whoever collects lines can read this one too.
 fn report(failure: &Failure) {
-    if tracing::dispatcher::has_been_set() {
+    if tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!(code = failure.exit as u8, error = %failure, "the process ends");
     } else {
         eprintln!("godwit: {failure}");
@@ -65,7 +65,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Chat(arguments) => chat::run(arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Config(ConfigCommand::Check(arguments)) => {
-            settings::load(&sources(arguments)).map_err(|mistakes| mistaken(&mistakes))?;
+            let settings = settings::load(&sources(arguments)).map_err(|mistakes| mistaken(&mistakes))?;
+            auth::of_issuer(&settings.auth)?;
             say("the settings are valid\n");
             Ok(())
         }

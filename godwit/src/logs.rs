@@ -22,8 +22,14 @@ pub(crate) fn start(logs: &Logs) {
         (LEVEL_AUTO, false) => "info,fjall=warn,lsm_tree=warn",
         (given, _) => given,
     };
-    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
+    let given = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let given =
+        given.map(|text| text.parse().map_err(|error| format!("RUST_LOG={text:?} is not used: {error}")));
+    let (filter, mistake) = match given {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(mistake)) => (EnvFilter::new(level), Some(mistake)),
+        None => (EnvFilter::new(level), None),
+    };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A line that cannot be written, because the disk behind stderr is full, is lost. Saying so there would panic.
     let lines = lines.log_internal_errors(false);
@@ -31,5 +37,8 @@ pub(crate) fn start(logs: &Logs) {
         lines.with_target(false).init();
     } else {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    }
+    if let Some(mistake) = mistake {
+        tracing::warn!("{mistake}");
     }
 }

@@ -103,11 +103,58 @@ fn a_key_that_protects_nothing_is_2() {
     for (key, reason) in keys {
         let set = format!(r#"{{"keys":[{{"kty":"oct","alg":"HS256","k":"{key}"}}]}}"#);
         std::fs::write(dir.path().join("keys.json"), set).unwrap();
-        let ended = godwit(dir.path(), &serve(&arguments));
-        assert_eq!(ended.code, Some(2), "{}", ended.err);
-        assert!(ended.err.contains(reason), "{}", ended.err);
-        assert!(!ended.err.contains(key));
+        for what in [serve(&arguments), [&["config", "check"], &arguments[..]].concat()] {
+            let ended = godwit(dir.path(), &what);
+            assert_eq!(ended.code, Some(2), "{}", ended.err);
+            assert!(ended.err.contains(reason), "{}", ended.err);
+            assert!(!ended.err.contains(key));
+        }
+        assert!(!dir.path().join("godwit-data").exists(), "it was made before the keys were looked at");
     }
+}
+
+/// What `deploy/compose.yaml` sets, for each of its processes.
+#[test]
+fn the_settings_of_the_containers_are_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    std::fs::write(dir.path().join("jwks.json"), key).unwrap();
+    let compose = include_str!("../../deploy/compose.yaml");
+    let (all, services) = compose.split_once("\nservices:\n").unwrap();
+    let variables = |text: &'static str| {
+        let set = text.lines().filter_map(|line| line.trim().split_once(": "));
+        set.filter(|(name, _)| name.starts_with("GODWIT_")).map(|(name, value)| {
+            // What stands there where the variable is not set.
+            let value = value
+                .trim_matches('"')
+                .rsplit_once(":-")
+                .map_or(value.trim_matches('"'), |(_, value)| value.trim_end_matches('}'));
+            (name, if name == "GODWIT_AUTH__JWKS_FILE" { "jwks.json" } else { value })
+        })
+    };
+    let processes: Vec<_> = services.split("    <<: *godwit\n").skip(1).collect();
+    assert_eq!(processes.len(), 4);
+    for process in processes {
+        let own = process.split("    ports:").next().unwrap();
+        let set: Vec<_> = variables(all).chain(variables(own)).collect();
+        let ended = godwit_with(dir.path(), &["config", "check"], &set);
+        assert_eq!(ended.code, Some(0), "{own}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_failure_is_told_whatever_the_log_leaves_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", &address];
+    for filter in ["", "off", "conn=debug", "=no=filter="] {
+        let ended = godwit_with(dir.path(), &arguments, &[("RUST_LOG", filter)]);
+        assert_eq!(ended.code, Some(4), "{filter:?}: {}", ended.err);
+        assert!(ended.err.contains("is in use"), "{filter:?}: {}", ended.err);
+    }
+    let ended = godwit_with(dir.path(), &arguments, &[("RUST_LOG", "=no=filter=")]);
+    assert!(ended.err.contains("RUST_LOG"), "{}", ended.err);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use logic::nodes::{Lease, Load, Member, NodeTable, Nodes};
+use logic::nodes::{Lease, Member, NodeTable, Nodes};
 use prost::Message;
 use proto::v1;
 use storage::embedded::{self, Embedded, Options};
@@ -65,8 +65,10 @@ async fn nodes_see_each_other_come_renew_and_go() {
     assert!(second > first);
     let mut table = one.table();
     until(&mut table, |t| t.conns().map(|n| n.incarnation).collect::<Vec<_>>() == [first, second]).await;
-    two.set_load(Load { links: 7, draining: true });
-    until(&mut table, |t| t.get("two").is_some_and(|n| n.draining && n.links == 7)).await;
+    two.set_draining(7);
+    // Which is no change of mind.
+    two.set_links(6);
+    until(&mut table, |t| t.get("two").is_some_and(|n| n.draining && n.links == 6)).await;
     two.leave().await;
     until(&mut table, |t| t.gone().any(|n| n.name == "two")).await;
     // It comes back under a higher incarnation.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use logic::nodes::{Lease, Load, Nodes};
+use logic::nodes::{Lease, Nodes};
 use tokio::sync::watch;
 
 use crate::exit::{Exit, Failure};
@@ -31,7 +31,7 @@ pub(super) async fn report(nodes: Arc<Nodes>, conn: Arc<conn::Node>) {
     let mut tick = tokio::time::interval(LOAD_EVERY);
     loop {
         tick.tick().await;
-        nodes.set_load(Load { links: conn.links(), draining: false });
+        nodes.set_links(conn.links());
     }
 }
 

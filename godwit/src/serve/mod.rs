@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use conn::StartError;
 use logic::Logic;
 use logic::api::Api;
-use logic::nodes::{Load, Member, Nodes};
+use logic::nodes::{Member, Nodes};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -97,9 +97,11 @@ impl Server {
         let (stop_ops, ops) =
             start_ops(ops_listener, Ops { health: health.clone(), registry: registry.clone() });
 
+        // Before anything is created: a mistake in the keys is one in the settings.
+        let issuer = auth::of_issuer(&settings.auth)?;
         let storage = storage::open(settings, &registry, &health).await?;
         let partitions = storage.log.partitions();
-        let keys = auth::keys(&settings.auth, &settings.node.data)?;
+        let keys = issuer.map_or_else(|| auth::of_development(&settings.node.data), Ok)?;
         let peers = listen::Peers::bind(settings).await?;
         listening.node = peers.push_address();
         listening.api = peers.api_address();
@@ -137,7 +139,7 @@ impl Server {
     async fn stop(self) {
         self.health.draining();
         let links = self.conn.as_ref().map_or(0, |conn| conn.links());
-        self.nodes.set_load(Load { links, draining: true });
+        self.nodes.set_draining(links);
         if let Some(conn) = &self.conn {
             conn.drain().await;
         }

@@ -13,18 +13,23 @@ use super::layers::{Effective, Mistake};
 use super::reader::Reader;
 use super::{Auth, Between, LogFormat, Logs, Node, Roles, Settings, Storage, parts};
 
+const KAFKA: &str = "kafka://";
+const CQL: &str = "scylla://";
+
 /// Builds the settings and adds to `mistakes` what is wrong with them.
 pub(crate) fn check(values: &BTreeMap<&'static str, Effective>, mistakes: &mut Vec<Mistake>) -> Settings {
     let mut read = Reader { values, mistakes };
     let policy = parts::policy(&read);
+    let node = read.node();
+    let roles = node.roles;
     let settings = Settings {
-        node: read.node(),
+        node,
         storage: read.storage(),
         partitions: parts::partitions(&read),
         embedded: parts::embedded(&read),
         conn: parts::conn(&mut read, &policy),
         logic: parts::logic(&mut read, &policy),
-        api: read.between("api.listen", "api.address"),
+        api: read.between("api.listen", "api.address", roles.api),
         queries_max: read.size("api.queries_max"),
         ops_listen: read.listen("ops.listen"),
         logs: read.logs(),
@@ -67,11 +72,12 @@ impl Reader<'_> {
                 format!("is not valid; valid are 1 to {ID_BYTES_MAX} bytes without control characters"),
             );
         }
+        let roles = self.roles();
         Node {
             name,
-            roles: self.roles(),
+            roles,
             data: PathBuf::from(self.text("node.data")),
-            push: self.between("node.listen", "node.address"),
+            push: self.between("node.listen", "node.address", roles.conn),
         }
     }
 
@@ -81,8 +87,10 @@ impl Reader<'_> {
         Roles { conn: has("conn"), logic: has("logic"), api: has("api") }
     }
 
-    fn between(&mut self, listen_key: &'static str, address_key: &'static str) -> Between {
+    /// A port for other processes, which only remote storage has, and among them only those of a role.
+    fn between(&mut self, listen_key: &'static str, address_key: &'static str, role: bool) -> Between {
         let listen = self.listen(listen_key);
+        let is_open = role && self.text("storage.log").starts_with(KAFKA);
         let address = Some(self.text(address_key)).filter(|text| !text.is_empty());
         let valid = |text: &String| {
             text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
@@ -91,7 +99,7 @@ impl Reader<'_> {
             Some(text) if !valid(text) => {
                 self.mistake(address_key, format!("{text:?} is not valid; valid is host:port"));
             }
-            None if listen.ip().is_unspecified() => self.mistake(
+            None if is_open && listen.ip().is_unspecified() => self.mistake(
                 address_key,
                 format!("is needed, because nobody reaches {listen} by that name: give host:port"),
             ),
@@ -103,8 +111,8 @@ impl Reader<'_> {
     fn storage(&mut self) -> Storage {
         let (log, store) = (self.text("storage.log"), self.text("storage.store"));
         let data = PathBuf::from(self.text("node.data"));
-        let log_dir = self.embedded_dir("storage.log", &log, "kafka://", &data);
-        let store_dir = self.embedded_dir("storage.store", &store, "scylla://", &data);
+        let log_dir = self.embedded_dir("storage.log", &log, KAFKA, &data);
+        let store_dir = self.embedded_dir("storage.store", &store, CQL, &data);
         match (log_dir, store_dir) {
             (Some(a), Some(b)) if a != b => self.mistake(
                 "storage.store",
@@ -113,9 +121,27 @@ impl Reader<'_> {
             (Some(dir), Some(_)) => return Storage::Embedded(dir),
             (Some(_), None) => self.one_of_each("storage.log", "storage.store"),
             (None, Some(_)) => self.one_of_each("storage.store", "storage.log"),
-            (None, None) => {}
+            (None, None) => {
+                self.place_is_valid("storage.log", &log, KAFKA, storage::kafka::check_url);
+                self.place_is_valid("storage.store", &store, CQL, storage::cql::check_url);
+            }
         }
         Storage::Remote { log, store }
+    }
+
+    /// What is wrong with a place that has the right scheme; where it has not, that is said already.
+    fn place_is_valid(
+        &mut self,
+        key: &'static str,
+        url: &str,
+        scheme: &str,
+        check: fn(&str) -> Result<(), String>,
+    ) {
+        if url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())
+            && let Err(error) = check(url)
+        {
+            self.mistake(key, format!("{:?} is not valid: {error}", super::show::masked(url)));
+        }
     }
 
     fn one_of_each(&mut self, embedded: &'static str, remote: &'static str) {
@@ -140,7 +166,7 @@ impl Reader<'_> {
             self.mistake(
                 key,
                 format!(
-                    "{:?} is not valid; valid is embedded, embedded:DIR or {scheme}HOST:PORT[,HOST:PORT…]",
+                    "{:?} is not valid; valid is embedded, embedded:DIR or {scheme}HOST:PORT[,HOST:PORT…]/NAME",
                     super::show::masked(url)
                 ),
             );

@@ -149,7 +149,7 @@ fn embedded(settings: &Settings) -> Vec<Cap> {
         cap(
             "tables",
             embedded.tables_bytes_max(),
-            "embedded.cache_bytes + 22 × embedded.memtable_bytes + 9 × embedded.mailbox_bytes",
+            "embedded.cache_bytes + 22 × embedded.memtable_bytes + 6 × embedded.mailbox_bytes",
         ),
         cap("log", embedded.log_bytes_max(), "embedded.tail_bytes + 2 × embedded.mailbox_bytes"),
     ]
@@ -196,6 +196,8 @@ mod tests {
         assert_eq!(after(("embedded.memtable_bytes", "16777217")), 22);
         assert_eq!(after(("embedded.mailbox_bytes", "16777217")), 6 + 2);
         let text = memory(&[]).to_string();
+        assert!(text.contains("+ 22 × embedded.memtable_bytes + 6 × embedded.mailbox_bytes"), "{text}");
+        assert!(text.contains("+ 2 × embedded.mailbox_bytes"), "{text}");
         assert!(text.ends_with(&format!("{before}  in all\n")), "{text}");
     }
 }

@@ -83,7 +83,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Text,
         "",
         "host:port under which other processes reach node.listen; empty for node.listen itself.",
-        "Wrong: no pushes and no sync for the links of this process, and /readyz of the logic ones says so.",
+        "Wrong: no pushes and no sync for the links of this process, and its /readyz says so.",
     ),
     setting(
         "node.insecure",
@@ -384,14 +384,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "storage.log",
         Kind::Text,
         "embedded",
-        "The logs: `embedded` (in node.data), `embedded:DIR`, or `kafka://HOST:PORT[,HOST:PORT…]`.",
+        "The logs: `embedded` (in node.data), `embedded:DIR`, or `kafka://HOST:PORT[,HOST:PORT…][/PREFIX]`.",
         "Log and store are both embedded, in one directory, or both remote.",
     ),
     setting(
         "storage.store",
         Kind::Text,
         "embedded",
-        "The tables: `embedded` (in node.data), `embedded:DIR`, or `scylla://HOST:PORT[,HOST:PORT…]`.",
+        "The tables: `embedded` (in node.data), `embedded:DIR`, or `scylla://HOST:PORT[,HOST:PORT…]/KEYSPACE`.",
         "Log and store are both embedded, in one directory, or both remote.",
     ),
     setting(

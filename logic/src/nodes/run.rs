@@ -83,9 +83,14 @@ impl Nodes {
         self.lease.clone()
     }
 
-    /// What the next renewals say. A change of `draining` is said at once.
-    pub fn set_load(&self, load: Load) {
-        self.load.send_replace(load);
+    /// The links that the next renewals tell of.
+    pub fn set_links(&self, links: u64) {
+        self.load.send_modify(|load| load.links = links);
+    }
+
+    /// Tells at once, and from now on, that the node is on its way out, with so many links.
+    pub fn set_draining(&self, links: u64) {
+        self.load.send_replace(Load { links, draining: true });
     }
 
     /// Says farewell, after which the node's sessions are over, and stops.

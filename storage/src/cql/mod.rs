@@ -20,6 +20,8 @@ mod users;
 
 use std::sync::Arc;
 
+pub use self::place::check_url;
+
 use crate::log::Partitions;
 use crate::tables::{
     Checkpoints, Conversations, Histories, LAYOUT_VERSION, Layout, Store, StoreError, Timelines, Users,

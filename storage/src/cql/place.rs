@@ -41,6 +41,14 @@ impl From<PlaceError> for StoreError {
     }
 }
 
+/// What is wrong with the place of a store, whether or not anybody is there.
+///
+/// # Errors
+/// `url` is no `scylla://host[:port][,…]/KEYSPACE`: what of it is not.
+pub fn check_url(url: &str) -> Result<(), String> {
+    parse(url).map(drop).map_err(|error| StoreError::from(error).to_string())
+}
+
 /// Takes a place apart.
 pub(super) fn parse(place: &str) -> Result<Place, PlaceError> {
     let rest = place.strip_prefix(SCHEME).ok_or(PlaceError::Scheme)?;

@@ -19,6 +19,8 @@ mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::place::check_url;
+
 use crate::log::{Log, LogError, Partitions};
 
 /// What a broker answers a fetch with at the most: the client library's own limit, `fetch.max.bytes`.

@@ -16,6 +16,14 @@ pub(super) struct Place {
     prefix: String,
 }
 
+/// What is wrong with the place of a log, whether or not anybody is there.
+///
+/// # Errors
+/// `url` is no `kafka://host:port[,…][/PREFIX]`: what of it is not.
+pub fn check_url(url: &str) -> Result<(), String> {
+    Place::parse(url).map(drop).map_err(|error| error.to_string())
+}
+
 impl Place {
     /// Takes a URL apart. What is not understood is refused by name; what may be a password is not repeated.
     pub(super) fn parse(url: &str) -> Result<Self, LogError> {
