@@ -120,6 +120,31 @@ async fn next_entry(events: &mut EventStream) -> u64 {
     }
 }
 
+/// Who waits for the answer may be who has to take the events: more of them than the stream holds.
+#[tokio::test]
+async fn a_call_is_answered_though_nobody_takes_events_meanwhile() {
+    const ENTRIES: u64 = 200;
+    let (listener, address) = listen().await;
+    let (client, mut events) = Client::connect(config(&address, Memory::default()));
+    let mut peer = Peer::live(&listener, 10, 0).await;
+    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
+    peer.send(0, Down::Push(v1::Push { entries: entries(1..=ENTRIES) })).await;
+    let answered = async {
+        loop {
+            if let (request, Up::Call(_)) = peer.expect().await {
+                return peer.send(request, Down::CallResult(v1::CallResult::default())).await;
+            }
+        }
+    };
+    let bob = bob();
+    let history = tokio::time::timeout(PATIENCE, client.history(&bob, 0, true, 10));
+    let (history, ()) = tokio::join!(history, answered);
+    history.expect("the answer came, and was not given").unwrap();
+    for seq in 1..=ENTRIES {
+        assert_eq!(next_entry(&mut events).await, seq);
+    }
+}
+
 #[tokio::test]
 async fn a_text_survives_a_broken_link_and_is_sent_again_as_it_was() {
     let (listener, address) = listen().await;
@@ -139,7 +164,7 @@ async fn a_text_survives_a_broken_link_and_is_sent_again_as_it_was() {
     peer.send(request, Down::SendAck(v1::SendAck {})).await;
     assert!(matches!(next(&mut events).await, Event::Connected { epoch: 11, .. }));
     assert!(matches!(next(&mut events).await, Event::Acked(sent) if sent.local == local));
-    assert_eq!(client.close(Duration::from_secs(5)).await, 0);
+    assert_eq!(client.close(Duration::from_secs(5)).await.unwrap(), 0);
     assert!(matches!(next(&mut events).await, Event::Disconnected { cause: Cause::App, .. }));
     assert_eq!(events.next().await, None);
     assert_eq!(peer.read().await, None);
@@ -162,7 +187,7 @@ async fn what_the_file_store_holds_goes_out_in_the_next_run_and_entries_go_on() 
     let (request, ..) = peer.expect_text().await;
     peer.send(request, Down::SendAck(v1::SendAck {})).await;
     assert!(matches!(next(&mut events).await, Event::Acked(_)), "asking for this said that 3 is taken");
-    assert_eq!(client.close(Duration::ZERO).await, 1);
+    assert_eq!(client.close(Duration::ZERO).await.unwrap(), 1);
     while events.next().await.is_some() {}
     drop(peer);
 
@@ -187,7 +212,7 @@ async fn what_the_file_store_holds_goes_out_in_the_next_run_and_entries_go_on() 
         }
     }
     assert_eq!(next_entry(&mut events).await, 4);
-    assert_eq!(client.close(PATIENCE).await, 0);
+    assert_eq!(client.close(PATIENCE).await.unwrap(), 0);
 }
 
 #[tokio::test]

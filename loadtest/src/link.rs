@@ -228,10 +228,7 @@ impl Link {
                     seen(Seen::Over);
                 }
                 // A rejection is an entry, which the judge has seen; nothing is ever cut off or called here.
-                Event::Rejected { .. }
-                | Event::Truncated { .. }
-                | Event::Kicked { .. }
-                | Event::Called { .. } => {}
+                Event::Rejected { .. } | Event::Truncated { .. } | Event::Kicked { .. } => {}
             }
         }
     }

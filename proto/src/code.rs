@@ -93,7 +93,7 @@ codes! {
 pub struct Fault {
     /// What it is.
     pub code: Code,
-    /// For RATE_LIMITED: how long to wait, in milliseconds. Otherwise 0.
+    /// For RATE_LIMITED, and for a sign-in that is turned away: how long to wait, in milliseconds. Otherwise 0.
     pub after_ms: u32,
     /// Says which field or limit, with the figures. No tokens, no bodies.
     pub detail: String,

@@ -136,7 +136,7 @@ impl Device {
         match link.down.pop_front() {
             Some(Some(frame)) => {
                 shared.witness.borrow_mut().heard(self.who.device.as_str(), &frame);
-                self.core.handle_message(now, frame.encode_to_vec().into());
+                self.core.handle_message(now, &frame.encode_to_vec());
             }
             Some(None) => {
                 node.links.remove(&key);

@@ -49,7 +49,7 @@ impl World {
     fn step(&mut self, letter: u8, script: &mut &[u8]) {
         let now = self.now;
         match letter % 10 {
-            0 => self.device.handle_message(now, piece(script)),
+            0 => self.device.handle_message(now, &piece(script)),
             1 => self.say(1, Frame::SignInResult(result(byte(script), byte(script)))),
             2 => {
                 let request = self.requests.saturating_sub(u64::from(byte(script)));

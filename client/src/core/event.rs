@@ -1,9 +1,7 @@
 //! What the core tells the app, and why a link ended.
 
-use bytes::Bytes;
 use proto::{ConversationId, v1};
 
-use crate::calls::{CallError, CallId};
 use crate::outbox::{Number, Sent};
 
 /// What happened.
@@ -60,13 +58,6 @@ pub enum Event {
         code: u32,
         /// The reason.
         reason: String,
-    },
-    /// A call is done.
-    Called {
-        /// Which one.
-        call: CallId,
-        /// The encoded response.
-        result: Result<Bytes, CallError>,
     },
 }
 

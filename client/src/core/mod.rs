@@ -4,7 +4,8 @@
 //! The driver's turn:
 //! 1. `handle_*` with whatever happened, then
 //! 2. `poll_write` to the end, make it durable, `handle_written`,
-//! 3. `poll_link`, 4. `poll_frame` as long as the link takes more, 5. `poll_event` as long as the app does,
+//! 3. `poll_link`, 4. `poll_frame` as long as the link takes more, 5. `poll_called` to the end, and `poll_event` as long as
+//!    the app takes more,
 //! 6. wait for the next happening, at most until `poll_deadline`, and then `handle_deadline`.
 
 pub(crate) mod check;
@@ -36,6 +37,8 @@ const EVENTS_MAX: usize = 512;
 const EARLY_SENDS_MAX: usize = 16;
 /// What a send has around its body, at the most.
 const SEND_OVERHEAD_BYTES: usize = 256;
+/// What a frame has room for beside that.
+const FRAME_BODY_BYTES_MAX: usize = limits::CLIENT_FRAME_BYTES_MAX - SEND_OVERHEAD_BYTES;
 
 /// Milliseconds on a clock that never goes back; where it begins does not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,12 +133,14 @@ pub struct Device {
     cursor: Cursor,
     calls: Calls,
     events: VecDeque<Event>,
+    called: VecDeque<(CallId, Result<Bytes, CallError>)>,
     writes: VecDeque<Change>,
     /// Changes made, given to the driver, and durable; each a count since the beginning.
     changed: u64,
     polled: u64,
     durable: u64,
-    cursor_write: Option<(u64, u64)>,
+    /// Changes that are a cursor, and which; not durable yet.
+    cursor_writes: VecDeque<(u64, u64)>,
     closed: bool,
 }
 
@@ -158,11 +163,12 @@ impl Device {
             cursor: Cursor::new(cursor),
             calls: Calls::default(),
             events: VecDeque::new(),
+            called: VecDeque::new(),
             writes: VecDeque::new(),
             changed: 0,
             polled: 0,
             durable: 0,
-            cursor_write: None,
+            cursor_writes: VecDeque::new(),
             closed: false,
         }
     }
@@ -213,7 +219,8 @@ impl Device {
         Ok((group, local))
     }
 
-    /// Asks the server something; the answer comes as [`Event::Called`], within `timeout_ms` in any case.
+    /// Asks the server something; the answer comes by [`Device::poll_called`], within `timeout_ms` in any
+    /// case.
     ///
     /// # Errors
     /// Too many are under way.
@@ -273,7 +280,9 @@ impl Device {
     }
 
     /// A message without its length prefix has come over the link. Whatever the bytes are, this is safe.
-    pub fn handle_message(&mut self, now: Millis, message: Bytes) {
+    pub fn handle_message(&mut self, now: Millis, message: &[u8]) {
+        // From a slice, what is kept of it is copied: an entry that waits for the app holds its own bytes, and not those of
+        // the frame that it came in.
         match v1::ServerFrame::decode(message) {
             Ok(frame) => self.handle_frame(now, frame),
             Err(_) => self.handle_malformed(now, "a frame does not decode"),
@@ -298,7 +307,7 @@ impl Device {
     /// Everything that `poll_write` has given is durable.
     pub fn handle_written(&mut self) {
         self.durable = self.polled;
-        if let Some((_, seq)) = self.cursor_write.take_if(|(change, _)| *change <= self.polled) {
+        while let Some((_, seq)) = self.cursor_writes.pop_front_if(|(change, _)| *change <= self.polled) {
             self.cursor.stored(seq);
         }
     }
@@ -306,7 +315,7 @@ impl Device {
     /// It is `now`, and what was due by then is done.
     pub fn handle_deadline(&mut self, now: Millis) {
         for call in self.calls.handle_deadline(now) {
-            self.events.push_back(Event::Called { call, result: Err(CallError::TimedOut) });
+            self.called.push_back((call, Err(CallError::TimedOut)));
         }
         self.outbox.resume(now);
         self.cursor.handle_deadline(now);
@@ -380,6 +389,12 @@ impl Device {
         Some(event)
     }
 
+    /// The next call that is done, and its encoded response. Not an event: who waits for it may be who has to take the
+    /// events that come before.
+    pub fn poll_called(&mut self) -> Option<(CallId, Result<Bytes, CallError>)> {
+        self.called.pop_front()
+    }
+
     /// When [`Device::handle_deadline`] is due; none while only the outside can change anything.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Millis> {
@@ -426,11 +441,23 @@ impl Device {
         let (bytes, max) = match body {
             v1::send::Body::Void(_) => return Err(SendError::Invalid("an app sends no Void")),
             v1::send::Body::Message(message) => (message.data.len(), self.body_bytes_max),
+            v1::send::Body::CreateGroup(create) if create.members.len() > limits::GROUP_MEMBERS_MAX => {
+                return Err(SendError::Invalid("a group has 500 members at most"));
+            }
             v1::send::Body::CreateGroup(create) => (create.name.len(), limits::GROUP_NAME_BYTES_MAX),
             v1::send::Body::RenameGroup(rename) => (rename.name.len(), limits::GROUP_NAME_BYTES_MAX),
-            other => (other.encoded_len(), limits::CLIENT_FRAME_BYTES_MAX - SEND_OVERHEAD_BYTES),
+            other => (other.encoded_len(), FRAME_BODY_BYTES_MAX),
         };
-        if bytes > max { Err(SendError::TooLarge { bytes, max }) } else { Ok(()) }
+        if bytes > max {
+            return Err(SendError::TooLarge { bytes, max });
+        }
+        // What the server cannot read is never answered, and nothing behind it.
+        match body.encoded_len() {
+            bytes if bytes > FRAME_BODY_BYTES_MAX => {
+                Err(SendError::TooLarge { bytes, max: FRAME_BODY_BYTES_MAX })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn next_frame(&mut self, now: Millis, request: u64) -> Option<Frame> {
@@ -485,7 +512,7 @@ impl Device {
     fn write_cursor(&mut self) {
         if let Some(seq) = self.cursor.write() {
             self.change(Change::Cursor(seq));
-            self.cursor_write = Some((self.changed, seq));
+            self.cursor_writes.push_back((self.changed, seq));
         }
     }
 }

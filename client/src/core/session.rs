@@ -56,7 +56,7 @@ impl Device {
             Some(Frame::SyncHint(hint)) if is_live => self.cursor.hear(hint.head),
             Some(Frame::CallResult(result)) => {
                 if let Some(call) = self.calls.answered(request) {
-                    self.events.push_back(Event::Called { call, result: Ok(result.response) });
+                    self.called.push_back((call, Ok(result.response)));
                 }
             }
             Some(Frame::GoAway(away)) => self.on_go_away(now, away),
@@ -143,7 +143,7 @@ impl Device {
             sync_entries_max: told.sync_entries_max,
         });
         self.outbox.set_window(or(told.unacked_sends_max, limits::UNACKED_SENDS_MAX));
-        self.body_bytes_max = or(told.body_bytes_max, limits::BODY_BYTES_MAX);
+        self.body_bytes_max = or(told.body_bytes_max, limits::BODY_BYTES_MAX).min(limits::BODY_BYTES_MAX);
         self.cursor.signed_in(result, self.settings.start);
         self.write_cursor();
         self.events.push_back(Event::Connected { epoch: result.epoch, head: result.head });
@@ -208,7 +208,7 @@ impl Device {
         }
         if self.calls.owes(request) {
             if let Some((call, why)) = self.calls.failed(request, &error, now, &mut self.dice) {
-                self.events.push_back(Event::Called { call, result: Err(why) });
+                self.called.push_back((call, Err(why)));
             }
             return;
         }

@@ -662,7 +662,7 @@ fn calls_are_answered_or_time_out() {
     let frame = script.next().unwrap();
     assert!(matches!(frame.frame, Some(Frame::Call(ref c)) if c.method == "m"));
     script.tell(frame.request_id, Down::CallResult(v1::CallResult { response: Bytes::from_static(b"r") }));
-    assert_eq!(script.events(), [Event::Called { call, result: Ok(Bytes::from_static(b"r")) }]);
+    assert_eq!(script.device.poll_called(), Some((call, Ok(Bytes::from_static(b"r")))));
 
     let call = script.device.call(script.now, "m", Bytes::new(), 5_000).unwrap();
     let request = script.next().unwrap().request_id;
@@ -670,10 +670,8 @@ fn calls_are_answered_or_time_out() {
     script.wait(101);
     let request = script.next().expect("asked again").request_id;
     script.error(request, Code::NotMember);
-    let events = script.events();
-    assert!(
-        matches!(&events[..], [Event::Called { call: c, result: Err(CallError::Refused { code: 1200, .. }) }] if *c == call)
-    );
+    let called = script.device.poll_called();
+    assert!(matches!(called, Some((of, Err(CallError::Refused { code: 1200, .. }))) if of == call));
 
     let call = script.device.call(script.now, "m", Bytes::new(), 5_000).unwrap();
     script.next().unwrap();
@@ -683,7 +681,7 @@ fn calls_are_answered_or_time_out() {
     script.sign_in(v1::SignInResult::default());
     assert!(matches!(script.next().unwrap().frame, Some(Frame::Call(_))), "again on the new link");
     script.wait(5_000);
-    assert!(script.events().contains(&Event::Called { call, result: Err(CallError::TimedOut) }));
+    assert_eq!(script.device.poll_called(), Some((call, Err(CallError::TimedOut))));
     for _ in 0..crate::calls::CALLS_MAX {
         script.device.call(script.now, "m", Bytes::new(), 5_000).unwrap();
     }
@@ -714,6 +712,25 @@ fn a_rejection_of_an_own_send_is_an_event_behind_its_entry() {
         Event::Rejected { conversation, number: Number { epoch: 101, n: 4 }, code: 1202, name: s("BLOCKED") };
     assert_eq!(events.len(), 3);
     assert_eq!((seq(&events[0]), &events[1], seq(&events[2])), (Some(1), &expected, Some(2)));
+}
+
+#[test]
+fn a_group_that_no_frame_could_carry_is_not_taken() {
+    let mut script = Script::live();
+    let members = |count: usize, bytes: usize| -> Vec<_> {
+        (0..count).map(|i| UserId::new(&format!("{i:0>bytes$}")).unwrap()).collect()
+    };
+    let most = members(limits::GROUP_MEMBERS_MAX, limits::ID_BYTES_MAX);
+    script.device.create_group("most", "name", &most).unwrap();
+    script.store();
+    let frame = script.next().unwrap();
+    assert!(frame.encoded_len() <= limits::CLIENT_FRAME_BYTES_MAX);
+    let more = script.device.create_group("more", "name", &members(limits::GROUP_MEMBERS_MAX + 1, 9));
+    assert!(matches!(more, Err(SendError::Invalid(_))), "{more:?}");
+    let users = members(6_000, 16).iter().map(ToString::to_string).collect();
+    let added = v1::send::Body::AddMembers(v1::AddMembers { users });
+    let added = script.device.send(Target::User(user("bob")), added);
+    assert!(matches!(added, Err(SendError::TooLarge { .. })), "{added:?}");
 }
 
 #[test]
@@ -767,9 +784,9 @@ fn an_epoch_that_does_not_rise_is_not_numbered_in() {
 #[test]
 fn bytes_that_are_no_frame_end_the_link() {
     let mut script = Script::live();
-    script.device.handle_message(script.now, Bytes::from_static(&[0xff; 9]));
+    script.device.handle_message(script.now, &[0xff; 9]);
     assert!(matches!(script.events()[..], [Event::Disconnected { cause: Cause::Protocol(_), .. }]));
-    script.device.handle_message(script.now, Bytes::from_static(&[0xff; 9]));
+    script.device.handle_message(script.now, &[0xff; 9]);
     assert_eq!(script.events(), [], "there is no link any more");
 }
 
@@ -785,7 +802,7 @@ proptest::proptest! {
         script.say("bob", "a");
         script.said();
         for bytes in messages {
-            script.device.handle_message(script.now, Bytes::from(bytes));
+            script.device.handle_message(script.now, &bytes);
             script.store();
             script.wait(10);
             script.sends();

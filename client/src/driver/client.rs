@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use proto::limits::GROUP_MEMBERS_MAX;
 use proto::{ConversationId, UserId, v1};
 use tokio::sync::{mpsc, oneshot};
 use v1::send::Body;
@@ -45,7 +46,7 @@ pub(super) enum Ask {
     Send { to: Target, body: Body, reply: oneshot::Sender<Result<LocalId, Error>> },
     CreateGroup { name: String, members: Vec<UserId>, reply: Reply<(ConversationId, LocalId)> },
     Call { method: &'static str, request: Bytes, timeout: Duration, reply: Reply<Bytes> },
-    Close { flush: Duration, reply: oneshot::Sender<usize> },
+    Close { flush: Duration, reply: Reply<usize> },
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -68,7 +69,8 @@ impl Client {
         (Client { asks }, stream)
     }
 
-    /// Sends a text. When this returns, it is in the store and will be sent, whatever happens.
+    /// Sends a text. When this returns, it is in the store and will be sent, whatever happens, as long as the app takes
+    /// its events: each ack is one, and while hundreds wait for the app nothing more goes out.
     ///
     /// # Errors
     /// It was not accepted.
@@ -164,16 +166,22 @@ impl Client {
     pub async fn members(&self, group: ConversationId, min_no: u64) -> Result<v1::MembersResponse, Error> {
         let mut all = v1::MembersResponse::default();
         let mut after = String::new();
-        loop {
-            let request = v1::MembersRequest { group: group.to_bytes(), min_no, after, limit: 0 };
+        while all.members.len() <= GROUP_MEMBERS_MAX {
+            let request =
+                v1::MembersRequest { group: group.to_bytes(), min_no, after: after.clone(), limit: 0 };
             let page: v1::MembersResponse = self.call("godwit.v1.Groups/Members", &request).await?;
             all.members.extend(page.members);
             (all.name, all.no) = (page.name, page.no);
-            if !page.more || page.next.is_empty() {
+            if !page.more {
                 return Ok(all);
+            }
+            // Members come in the order of their ids.
+            if page.next <= after {
+                break;
             }
             after = page.next;
         }
+        Err(Error::Call(CallError::Malformed))
     }
 
     /// A page of a conversation: with `backward` up to `limit` entries below number `from` (0: from the
@@ -198,8 +206,12 @@ impl Client {
 
     /// Ends the client: waits for acks of what is in the outbox for at most `flush`, then leaves. How many
     /// sends are left in the store; they go out when it is opened again.
-    pub async fn close(&self, flush: Duration) -> usize {
-        self.ask(|reply| Ask::Close { flush, reply }).await.unwrap_or(0)
+    ///
+    /// # Errors
+    /// The client had ended before, because its store failed, the stream of events was dropped or it was closed already:
+    /// the store knows what is left.
+    pub async fn close(&self, flush: Duration) -> Result<usize, Error> {
+        self.ask(|reply| Ask::Close { flush, reply }).await?
     }
 
     async fn command(&self, to: Target, body: Body) -> Result<LocalId, Error> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, OptionFuture};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::client::{Ask, Error, Reply};
@@ -49,7 +49,7 @@ type Promise = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 struct Closing {
     until: Millis,
-    reply: Option<oneshot::Sender<usize>>,
+    replies: Vec<Reply<usize>>,
 }
 
 struct Task {
@@ -135,6 +135,7 @@ impl Task {
         self.commit();
         self.close_if_done();
         self.commit();
+        self.answer_calls();
         self.tell();
         self.links();
         self.frames();
@@ -246,7 +247,7 @@ impl Task {
         let Some(reader) = &mut self.reader else { return };
         loop {
             match reader.message() {
-                Ok(Some(message)) => self.device.handle_message(now, message),
+                Ok(Some(message)) => self.device.handle_message(now, &message),
                 Ok(None) => return,
                 Err(_) => return self.device.handle_malformed(now, "a length is none"),
             }
@@ -351,17 +352,16 @@ impl Task {
     }
 
     fn next_event(&mut self) -> Option<Event> {
-        loop {
-            match self.device.poll_event()? {
-                Event::Called { call, result } => {
-                    if let Some(reply) = self.calls.remove(&call) {
-                        drop(reply.send(result.map_err(Error::from)));
-                    }
-                }
-                event => {
-                    self.notice(&event);
-                    return Some(event);
-                }
+        let event = self.device.poll_event()?;
+        self.notice(&event);
+        Some(event)
+    }
+
+    /// Whether or not the app takes events.
+    fn answer_calls(&mut self) {
+        while let Some((call, result)) = self.device.poll_called() {
+            if let Some(reply) = self.calls.remove(&call) {
+                drop(reply.send(result.map_err(Error::from)));
             }
         }
     }
@@ -390,11 +390,12 @@ impl Task {
         }
     }
 
-    fn begin_closing(&mut self, now: Millis, flush: Duration, reply: Option<oneshot::Sender<usize>>) {
+    fn begin_closing(&mut self, now: Millis, flush: Duration, reply: Option<Reply<usize>>) {
         let flush_ms = u64::try_from(flush.as_millis()).unwrap_or(u64::MAX);
         let until = now.after(flush_ms);
-        let earlier = self.closing.take().and_then(|closing| closing.reply);
-        self.closing = Some(Closing { until, reply: reply.or(earlier) });
+        let earlier = self.closing.take().map(|closing| closing.replies);
+        let replies = earlier.into_iter().flatten().chain(reply).collect();
+        self.closing = Some(Closing { until, replies });
         self.device.taken(now, self.taken.seq());
         self.device.flush();
     }
@@ -421,8 +422,10 @@ impl Task {
                 break;
             }
         }
-        if let Some(reply) = self.closing.and_then(|closing| closing.reply) {
-            let _nobody_listens = reply.send(self.device.unacked());
+        self.answer_calls();
+        for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
+            let left = if self.failed { Err(Error::Closed) } else { Ok(self.device.unacked()) };
+            drop(reply.send(left));
         }
     }
 

@@ -82,18 +82,18 @@ impl File {
             }
             Err(error) => return Err(at(error)),
         };
-        let (saved, whole) = replay(&path, &bytes, user, device)?;
+        let (saved, _) = replay(&path, &bytes, user, device)?;
+        // What was read may not be on disk: an end may have come between a write and its fsync, or the fsync may have
+        // failed, after which another one proves nothing. What is used is written again.
+        let bytes = rewrite(dir, user, device, &saved).map_err(at)?.len() as u64;
         let journal = OpenOptions::new().append(true).open(&path).map_err(at)?;
-        if whole < bytes.len() as u64 {
-            journal.set_len(whole).and_then(|()| journal.sync_all()).map_err(at)?;
-        }
         Ok(Self {
             dir: dir.into(),
             user: user.clone(),
             device: device.clone(),
             journal,
-            bytes: whole,
-            rewrite_at: whole.max(REWRITE_BYTES_MIN),
+            bytes,
+            rewrite_at: bytes.max(REWRITE_BYTES_MIN),
             saved,
             failed: false,
             _lock: lock,
@@ -228,7 +228,12 @@ fn make_dir(dir: &Path) -> io::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
+    let is_new = !dir.is_dir();
+    builder.create(dir)?;
+    match dir.canonicalize()?.parent() {
+        Some(parent) if is_new => sync_dir(parent),
+        _ => Ok(()),
+    }
 }
 
 /// A rename is durable when its directory is.
@@ -314,6 +319,21 @@ mod tests {
         for cut in 0..states[0].0 {
             assert!(matches!(reopen(&bytes[..cut]).1, Err(OpenError::Damaged { offset: 0, .. })), "{cut}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_read_is_written_again() {
+        use std::os::unix::fs::MetadataExt;
+        let (bytes, _) = journal();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        fs::write(&path, &bytes).unwrap();
+        // Held, so that its number is not given again.
+        let read = fs::File::open(&path).unwrap();
+        let saved = open(dir.path()).unwrap().saved();
+        assert_ne!(fs::metadata(&path).unwrap().ino(), read.metadata().unwrap().ino());
+        assert_eq!(open(dir.path()).unwrap().saved(), saved);
     }
 
     #[test]

@@ -146,7 +146,9 @@ impl Session {
             Denied::Expired => (Code::TokenExpired, Close::Unauthorized),
             Denied::Busy => (Code::Busy, Close::Overloaded),
         };
-        out.push(error(id, &Fault::new(code, denied.to_string()), None));
+        // A device leaves at the error, and waits for as long as that says.
+        let fault = Fault { code, after_ms: close.after_ms(), detail: denied.to_string() };
+        out.push(error(id, &fault, None));
         self.kick(rules, close, out);
     }
 }

@@ -138,7 +138,7 @@ impl Session {
 
     /// Writes on what comes while the outbox empties, but for entries: how many of them are still taken would depend on
     /// who is faster.
-    async fn leave(mut self, mut events: EventStream, flush: Duration) -> std::io::Result<usize> {
+    async fn leave(mut self, mut events: EventStream, flush: Duration) -> std::io::Result<Option<usize>> {
         let client = self.client.clone();
         events.leave();
         let (left, written) = tokio::join!(client.close(flush), async {
@@ -147,7 +147,7 @@ impl Session {
             }
             Ok::<(), std::io::Error>(())
         });
-        written.map(|()| left)
+        written.map(|()| left.ok())
     }
 
     /// Does one line; how long to wait at the end if it was the last.
@@ -314,7 +314,6 @@ impl Session {
             Event::Kicked { code, reason } => {
                 write("kicked", None, json!({ "code": code, "reason": reason }))?;
             }
-            Event::Called { .. } => {}
         }
         Ok(false)
     }

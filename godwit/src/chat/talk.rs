@@ -71,8 +71,10 @@ impl Talk {
         let (left, ()) =
             tokio::join!(self.client.close(flush), async { while events.next().await.is_some() {} });
         screen.close()?;
-        if left > 0 {
-            eprintln!("{left} not sent yet: they go out when you are here again.");
+        match left {
+            Ok(0) => {}
+            Ok(left) => eprintln!("{left} not sent yet: they go out when you are here again."),
+            Err(error) => eprintln!("{error}: what is not sent yet goes out when you are here again."),
         }
         Ok(())
     }
@@ -192,7 +194,7 @@ impl Talk {
                 let text = self.take_unacked(sent.local).unwrap_or_default();
                 screen.print(&format!("  ✗ not taken: {}: {}", entry::reason(&name), clean(&text)))?;
             }
-            Event::Kicked { .. } | Event::Called { .. } => {}
+            Event::Kicked { .. } => {}
         }
         Ok(true)
     }
