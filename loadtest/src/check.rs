@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::args::Check;
 use crate::circle::{Circle, Room};
 use crate::exit::Exit;
+use crate::journal::About;
 use crate::judge::Judge;
 use crate::violations::Violations;
 use crate::{figures, journal};
@@ -26,11 +27,17 @@ struct Findings {
 pub(crate) fn run(args: &Check) -> Result<Exit> {
     let paths = journal::all(&args.journal)?;
     ensure!(!paths.is_empty(), "{} holds no journal", args.journal.display());
-    let circle = journal::circle(&args.journal)?;
+    let About { links, circle } = journal::about(&args.journal)?;
     let mut findings = Findings::default();
     for path in &paths {
         judge(path, circle, &mut findings)?;
     }
+    ensure!(
+        findings.devices == links,
+        "{} has the journals of {} devices, and there were {links}",
+        args.journal.display(),
+        findings.devices
+    );
     let Findings { devices, sent, acked, violations } = &findings;
     println!("{devices} devices, {sent} sent, {acked} acknowledged");
     println!("{}", violations.text());
@@ -47,9 +54,15 @@ pub(crate) fn run(args: &Check) -> Result<Exit> {
 /// Judges the devices of one journal; all who write to each other are in it.
 fn judge(path: &Path, circle: Circle, findings: &mut Findings) -> Result<()> {
     let mut judges: BTreeMap<u64, Judge> = BTreeMap::new();
-    journal::read(path, |device, note| {
+    let devices = journal::read(path, |device, note| {
         judges.entry(device).or_insert_with(|| Judge::new(device, circle)).take(note, |_| {});
     })?;
+    ensure!(
+        judges.len() as u64 == devices,
+        "{} has {} devices, and is of {devices}",
+        path.display(),
+        judges.len()
+    );
     for (device, judge) in &judges {
         let audience =
             [Room::Direct, Room::Group].into_iter().flat_map(|room| circle.audience(*device, room));

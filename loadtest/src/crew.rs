@@ -1,6 +1,7 @@
 //! The worker processes of a run: as many as the descriptors of one process ask for, each this program
 //! again, told and heard over its standard input and output.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,7 +21,9 @@ const TERMINATED: i32 = 143;
 /// The workers. Ends them when dropped.
 pub(crate) struct Crew {
     workers: Vec<Worker>,
-    reports: Receiver<Result<Report>>,
+    /// What each has sent, by its place. They go on by themselves, and not at one pace.
+    reports: Receiver<(usize, Result<Report>)>,
+    waiting: Vec<VecDeque<Report>>,
     links: u64,
 }
 
@@ -28,6 +31,15 @@ struct Worker {
     child: Child,
     orders: ChildStdin,
     links: u64,
+}
+
+/// What the links of all workers did so far.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// Sign-ins that were answered.
+    pub(crate) sign_ins: u64,
+    /// Pings that went out.
+    pub(crate) pings: u64,
 }
 
 impl Crew {
@@ -46,32 +58,34 @@ impl Crew {
                 .spawn()?;
             let orders = child.stdin.take().context("piped")?;
             let output = child.stdout.take().context("piped")?;
-            let sender = sender.clone();
+            let (sender, place) = (sender.clone(), workers.len());
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
                     let report = serde_json::from_str(&line).context("a worker's report");
-                    if sender.send(report).is_err() {
+                    if sender.send((place, report)).is_err() {
                         return;
                     }
                 }
                 // Where the parent still waits, the worker has died.
-                drop(sender.send(Err(anyhow::anyhow!("a worker ended too early"))));
+                drop(sender.send((place, Err(anyhow::anyhow!("a worker ended too early")))));
             });
             workers.push(Worker { child, orders, links });
         }
-        Ok(Crew { workers, reports, links })
+        let waiting = workers.iter().map(|_| VecDeque::new()).collect();
+        Ok(Crew { workers, reports, waiting, links })
     }
 
-    /// Has so many links in all signed in, and says how many Pings went out by then.
-    pub(crate) fn links(&mut self, links: u64) -> Result<u64> {
+    /// Has so many links in all signed in.
+    pub(crate) fn links(&mut self, links: u64) -> Result<Live> {
         let all = self.links;
         for worker in &mut self.workers {
             tell(&mut worker.orders, Order::Links(worker.links * links / all))?;
         }
-        let mut sum = 0;
+        let mut sum = Live::default();
         self.gather(|report| match report {
-            Report::Live { pings } => {
-                sum += pings;
+            Report::Live { sign_ins, pings } => {
+                sum.sign_ins += sign_ins;
+                sum.pings += pings;
                 true
             }
             _ => false,
@@ -100,13 +114,19 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits until every worker has sent a report that is wanted; others are a mistake.
-    pub(crate) fn gather(&self, mut wanted: impl FnMut(Report) -> bool) -> Result<()> {
-        for _ in &self.workers {
-            let report = self.reports.recv()??;
+    /// Waits until every worker has sent its next report, which is wanted; others are a mistake.
+    pub(crate) fn gather(&mut self, mut wanted: impl FnMut(Report) -> bool) -> Result<()> {
+        while self.waiting.iter().any(VecDeque::is_empty) {
+            let (place, report) = self.reports.recv()?;
+            let report = report?;
             if let Report::Failed(why) = report {
                 bail!("{why}");
             }
+            if let Some(waiting) = self.waiting.get_mut(place) {
+                waiting.push_back(report);
+            }
+        }
+        for report in self.waiting.iter_mut().filter_map(VecDeque::pop_front) {
             ensure!(wanted(report), "a worker reports out of turn");
         }
         Ok(())

@@ -192,10 +192,11 @@ impl Fleet {
             link.alarm = Some(due);
             self.alarms.push(Reverse((due, index)));
         }
-        self.tell(index, &happened, now, seen);
-        if wants_link {
+        // Once: a device that begins to read again wants a link while the one before it may wait for one.
+        if wants_link && !std::mem::replace(&mut link.waits, true) {
             self.waiting.push_back(index);
         }
+        self.tell(index, &happened, now, seen);
     }
 
     fn tell(
@@ -252,6 +253,7 @@ impl Fleet {
             let attempt = self.links.get(index).map_or(0, |link| link.attempts);
             let connected = self.connect(number, attempt, index);
             let Some(link) = self.links.get_mut(index) else { continue };
+            link.waits = false;
             link.attempts += 1;
             match connected {
                 Ok(stream) => link.connecting(stream),

@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::args::Idle;
@@ -23,12 +23,18 @@ pub(crate) fn run(args: &Idle) -> Result<Exit> {
     crew.links(few)?;
     thread::sleep(args.hold);
     let first = measure(args)?;
-    let pings = crew.links(all)?;
+    let before_hold = crew.links(all)?;
     let begin = measure(args)?;
     thread::sleep(args.hold);
     let end = measure(args)?;
-    let pings = crew.links(all)? - pings;
+    let after_hold = crew.links(all)?;
     crew.order(Order::End)?;
+    let pings = after_hold.pings - before_hold.pings;
+    let lost = after_hold.sign_ins - before_hold.sign_ins;
+    ensure!(
+        lost == 0,
+        "{lost} links were lost and made again meanwhile: what was measured is not all of them"
+    );
 
     let bytes = (end.anonymous_bytes - first.anonymous_bytes) / float(all - few);
     let growth = (end.anonymous_bytes - before.anonymous_bytes) / float(all);

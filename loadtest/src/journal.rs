@@ -2,8 +2,9 @@
 //! again, by a process that has seen nothing else.
 //!
 //! A record is the device's number (u64), the kind (u8), the length of what follows (u32), both little-endian,
-//! and what follows: an index (u64), a frame of the server's as protobuf, a seq and a hash (u64 each), or nothing.
-//! Who writes to whom stands in a file beside it.
+//! and what follows: an index (u64), a frame of the server's as protobuf, a seq and a hash (u64 each), or nothing. The
+//! last record says for how many devices it is: a journal without it is not whole. How many there are in all, and who
+//! writes to whom, stands in a file beside it.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use prost::Message as _;
 use proto::{limits, v1};
+use serde::{Deserialize, Serialize};
 
 use crate::circle::Circle;
 use crate::judge::Note;
@@ -20,8 +22,8 @@ use crate::judge::Note;
 const BUFFER_BYTES: usize = 1 << 20;
 /// What a journal's file name ends with.
 const EXTENSION: &str = "journal";
-/// The file with the circle.
-const CIRCLE: &str = "circle.json";
+/// The file that says what there is.
+const ABOUT: &str = "run.json";
 
 const SENT: u8 = 1;
 const ACKED: u8 = 2;
@@ -30,6 +32,7 @@ const ASKS: u8 = 4;
 const AGAIN: u8 = 5;
 const FRAME: u8 = 6;
 const SHOWN: u8 = 7;
+const END: u8 = 8;
 
 /// A journal being written.
 #[derive(Debug)]
@@ -57,28 +60,33 @@ impl Journal {
 
     /// Keeps what happened to a device. What cannot be written fails the run at its end.
     pub(crate) fn note(&self, device: u64, note: Note<'_>) {
-        let mut state = self.state.borrow_mut();
-        let State { file, scratch, failed } = &mut *state;
-        scratch.clear();
-        let kind = match note {
+        self.record(device, |to| match note {
             Note::Sent => SENT,
             Note::Acked(index) => {
-                scratch.extend(index.to_le_bytes());
+                to.extend(index.to_le_bytes());
                 ACKED
             }
             Note::Refused => REFUSED,
             Note::Asks => ASKS,
             Note::Again => AGAIN,
             Note::Frame(frame) => {
-                scratch.extend(frame.encode_to_vec());
+                to.extend(frame.encode_to_vec());
                 FRAME
             }
             Note::Shown(seq, hash) => {
-                scratch.extend(seq.to_le_bytes());
-                scratch.extend(hash.to_le_bytes());
+                to.extend(seq.to_le_bytes());
+                to.extend(hash.to_le_bytes());
                 SHOWN
             }
-        };
+        });
+    }
+
+    /// Writes a record of the kind that is given back.
+    fn record(&self, device: u64, fill: impl FnOnce(&mut Vec<u8>) -> u8) {
+        let mut state = self.state.borrow_mut();
+        let State { file, scratch, failed } = &mut *state;
+        scratch.clear();
+        let kind = fill(scratch);
         let length = u32::try_from(scratch.len()).unwrap_or(u32::MAX);
         let head = [&device.to_le_bytes()[..], &[kind], &length.to_le_bytes()].concat();
         if let Err(error) = file.write_all(&head).and_then(|()| file.write_all(scratch)) {
@@ -86,25 +94,38 @@ impl Journal {
         }
     }
 
-    /// Everything is in the file, or it is said why not.
-    pub(crate) fn finish(&self) -> Result<()> {
+    /// Everything is in the file, of so many devices, or it is said why not.
+    pub(crate) fn finish(&self, devices: u64) -> Result<()> {
+        self.record(0, |to| {
+            to.extend(devices.to_le_bytes());
+            END
+        });
         let mut state = self.state.borrow_mut();
         let written = state.failed.take().map_or(Ok(()), Err).and_then(|()| state.file.flush());
         written.with_context(|| self.path.display().to_string())
     }
 }
 
-/// A directory for the journals of a run, in which it stands who writes to whom.
-pub(crate) fn create_dir(dir: &Path, circle: Circle) -> Result<()> {
-    let path = dir.join(CIRCLE);
+/// What stands beside the journals of a run.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct About {
+    /// Devices in all.
+    pub(crate) links: u64,
+    /// Who writes to whom.
+    pub(crate) circle: Circle,
+}
+
+/// A directory for the journals of a run.
+pub(crate) fn create_dir(dir: &Path, about: About) -> Result<()> {
+    let path = dir.join(ABOUT);
     let written =
-        std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, serde_json::to_vec(&circle)?));
+        std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, serde_json::to_vec(&about)?));
     written.with_context(|| path.display().to_string())
 }
 
 /// What stands there.
-pub(crate) fn circle(dir: &Path) -> Result<Circle> {
-    let path = dir.join(CIRCLE);
+pub(crate) fn about(dir: &Path) -> Result<About> {
+    let path = dir.join(ABOUT);
     let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
     serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
@@ -118,14 +139,17 @@ pub(crate) fn all(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads a journal back, record by record. A record that is cut off is an error: nothing is judged by halves.
-pub(crate) fn read(path: &Path, mut each: impl FnMut(u64, Note<'_>)) -> Result<()> {
+/// Reads a journal back, record by record, and gives the number of its devices. One that is cut off, wherever, is an
+/// error: nothing is judged by halves.
+pub(crate) fn read(path: &Path, mut each: impl FnMut(u64, Note<'_>)) -> Result<u64> {
     let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
     let mut rest = Vec::new();
     loop {
         let mut device = [0; 8];
         match file.read_exact(device.get_mut(..1).unwrap_or_default()) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                bail!("{} has no end: who wrote it was ended too early", path.display());
+            }
             read => read?,
         }
         file.read_exact(device.get_mut(1..).unwrap_or_default())?;
@@ -138,6 +162,9 @@ pub(crate) fn read(path: &Path, mut each: impl FnMut(u64, Note<'_>)) -> Result<(
         }
         rest.resize(length, 0);
         file.read_exact(&mut rest)?;
+        if kind == [END] {
+            return Ok(u64::from_le_bytes(rest.as_slice().try_into()?));
+        }
         note(kind, &rest, |note| each(u64::from_le_bytes(device), note))
             .with_context(|| path.display().to_string())?;
     }
@@ -174,17 +201,20 @@ mod tests {
         let (shown, frame) = (Note::Shown(4, u64::MAX), Note::Frame(&frame));
         let notes = [Note::Sent, Note::Acked(3), Note::Refused, Note::Asks, Note::Again, shown, frame];
         notes.into_iter().for_each(|note| journal.note(9, note));
-        journal.finish().unwrap();
+        journal.finish(1).unwrap();
 
         let paths = all(&dir).unwrap();
         let path = paths.first().unwrap();
         let mut back = Vec::new();
-        read(path, |device, note| back.push(format!("{device} {note:?}"))).unwrap();
+        let devices = read(path, |device, note| back.push(format!("{device} {note:?}"))).unwrap();
+        assert_eq!(devices, 1);
         assert_eq!(back, notes.map(|note| format!("9 {note:?}")));
 
         let bytes = std::fs::read(path).unwrap();
-        std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
-        assert!(read(path, |_, _| {}).is_err());
+        for cut in 0..bytes.len() {
+            std::fs::write(path, &bytes[..cut]).unwrap();
+            assert!(read(path, |_, _| {}).is_err(), "cut at {cut}");
+        }
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -51,7 +51,7 @@ pub(crate) enum Note<'a> {
     Sent,
     /// The message of this index is in the log, it was told.
     Acked(u64),
-    /// A send was turned down for good.
+    /// A send was turned down for good, or the device itself.
     Refused,
     /// It asks the server for a head, by a sign-in or a sync.
     Asks,
@@ -157,9 +157,14 @@ impl Judge {
         self.reread.unwrap_or(0)
     }
 
-    /// Whether the second reading has come to the end of what the first has seen.
+    /// Whether the second reading has come to the end of what the first has seen, and the client core has shown all of it.
     pub(crate) fn is_reread(&self) -> bool {
-        self.reread.is_some_and(|at| at >= self.known())
+        self.reread.is_some_and(|at| at >= self.known()) && self.is_shown()
+    }
+
+    /// Whether the client core has shown everything that came, since it last began anew.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.shown >= self.known()
     }
 
     /// The highest seq up to which everything was seen.

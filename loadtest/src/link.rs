@@ -55,6 +55,8 @@ pub(crate) struct Link {
     pub(crate) over: Option<String>,
     /// When the fleet looks after it again.
     pub(crate) alarm: Option<Micros>,
+    /// Whether it stands among those that wait for a connection.
+    pub(crate) waits: bool,
 }
 
 impl Link {
@@ -78,6 +80,7 @@ impl Link {
             attempts: 0,
             over: None,
             alarm: None,
+            waits: false,
         })
     }
 
@@ -225,6 +228,7 @@ impl Link {
                 Event::Disconnected { retry_in_ms: None, cause: Cause::App } => {}
                 Event::Disconnected { retry_in_ms: None, cause } => {
                     self.over = Some(cause.to_string());
+                    self.note(Note::Refused, seen);
                     seen(Seen::Over);
                 }
                 // A rejection is an entry, which the judge has seen; nothing is ever cut off or called here.

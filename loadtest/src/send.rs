@@ -1,11 +1,14 @@
 //! `loadtest send`: the run, its figures and its verdict.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::args::Send;
 use crate::crew::Crew;
 use crate::exit::Exit;
+use crate::journal::About;
 use crate::outcome::{self, Outcome};
 use crate::spec::{Load, Order, Report, Spec};
 use crate::usage;
@@ -20,8 +23,9 @@ pub(crate) fn run(args: &Send) -> Result<Exit> {
         eprintln!("error: --links {} is no multiple of --groups {group}", args.links);
         return Ok(Exit::Usage);
     }
+    let circle = args.circle();
     if let Some(dir) = &args.journal {
-        journal::create_dir(dir, args.circle())?;
+        journal::create_dir(dir, About { links: args.links.next_multiple_of(circle.unit()), circle })?;
     }
     let mut crew = start(args)?;
     crew.links(args.links)?;
@@ -66,15 +70,17 @@ fn start(args: &Send) -> Result<Crew> {
         journal: args.journal.clone(),
         load: Some(Load {
             rate: args.rate * figures::float(links) / figures::float(args.links.next_multiple_of(2)),
-            duration_s: args.duration.as_secs(),
+            duration_us: us(args.duration),
             body_bytes: args.bytes,
             churn: args.churn * figures::float(links) / figures::float(args.links.next_multiple_of(2)),
-            drain_s: args.drain.as_secs(),
-            interval_us: args
-                .interval
-                .map_or(0, |every| u64::try_from(every.as_micros()).unwrap_or(u64::MAX)),
+            drain_us: us(args.drain),
+            interval_us: args.interval.map_or(0, us),
         }),
     })
+}
+
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// How it ends, and why. A broken promise outweighs everything.
@@ -84,6 +90,8 @@ fn verdict(args: &Send, outcome: &Outcome) -> (Exit, &'static str) {
         (Exit::Violation, "a promise was broken")
     } else if outcome.overflowed > 0 {
         (Exit::Saturated, "saturated: outboxes were full")
+    } else if outcome.sent == 0 {
+        (Exit::Saturated, "nothing was sent")
     } else if !outcome.drained {
         (Exit::Saturated, "saturated: not everything had arrived in time")
     } else if outcome.late_us_max > LATE_US_MAX {
@@ -102,10 +110,10 @@ fn text(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         text.push('\n');
     };
     line(format!(
-        "{} links, {} messages/s for {} s: {} sent, {} acknowledged, {} received, {} own copies, {} reconnects",
+        "{} links, {} messages/s for {:?}: {} sent, {} acknowledged, {} received, {} own copies, {} reconnects",
         args.links,
         args.rate,
-        args.duration.as_secs(),
+        args.duration,
         outcome.sent,
         outcome.acked,
         outcome.received,
@@ -152,7 +160,7 @@ fn json(args: &Send, outcome: &Outcome, server: Option<&figures::Server>, verdic
         "command": "send",
         "links": args.links,
         "rate": args.rate,
-        "duration_s": args.duration.as_secs(),
+        "duration_s": args.duration.as_secs_f64(),
         "ended_early": outcome.ended_early,
         "body_bytes": args.bytes,
         "sent": outcome.sent,

@@ -34,12 +34,12 @@ pub(crate) struct Spec {
 pub(crate) struct Load {
     /// Messages a second, of this worker.
     pub(crate) rate: f64,
-    pub(crate) duration_s: u64,
+    pub(crate) duration_us: u64,
     pub(crate) body_bytes: usize,
     /// Links that end on purpose, a second, of this worker.
     pub(crate) churn: f64,
     /// Everything has to arrive within this time after the last send.
-    pub(crate) drain_s: u64,
+    pub(crate) drain_us: u64,
     /// Latencies are kept by stretches of so many microseconds; 0 keeps none.
     pub(crate) interval_us: u64,
 }
@@ -62,8 +62,8 @@ pub(crate) enum Order {
 /// From a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// All the links it was told to sign in are, and so many Pings went out so far.
-    Live { pings: u64 },
+    /// All the links it was told to sign in are; so many sign-ins there were so far, and Pings.
+    Live { sign_ins: u64, pings: u64 },
     /// The groups are made.
     Founded,
     /// The last message was handed over.

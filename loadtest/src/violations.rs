@@ -21,7 +21,7 @@ pub(crate) struct Violations {
     pub(crate) cursor_back: u64,
     /// A body that is not what was sent, or an entry that nobody asked for.
     pub(crate) alien: u64,
-    /// Sends that were turned down, for which there is no reason.
+    /// Sends that were turned down, and devices that were told not to come again, for which there is no reason.
     pub(crate) refused: u64,
 }
 

@@ -23,6 +23,8 @@ use crate::usage;
 const TURN_US: u64 = 20_000;
 /// What a shell says of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
+/// A second reading that makes no progress for so long has come to an end.
+const STANDSTILL_US: u64 = 10_000_000;
 /// Sends between two looks at the sockets.
 const BURST: usize = 64;
 
@@ -104,12 +106,11 @@ impl<'a> Worker<'a> {
                 bail!("{live} of {links} links signed in within {} s", self.spec.connect_s);
             }
         }
-        report(&Report::Live { pings: self.tally.pings })
+        report(&Report::Live { sign_ins: self.tally.live, pings: self.tally.pings })
     }
 
     fn load(&mut self, load: &Load) -> Result<()> {
-        let plan =
-            Plan { pairs: self.spec.links / 2, rate: load.rate, duration_us: load.duration_s * 1_000_000 };
+        let plan = Plan { pairs: self.spec.links / 2, rate: load.rate, duration_us: load.duration_us };
         let start = self.fleet.now();
         let (cpu, live) = (usage::cpu_us(), self.tally.live);
         self.tally.plan = Some((plan, start));
@@ -117,16 +118,22 @@ impl<'a> Worker<'a> {
         self.send_all(&plan, start, load)?;
         report(&Report::Sent)?;
         let sent = self.fleet.now();
-        self.run_until(sent.after(load.drain_s * 1_000_000), |worker| worker.tally.is_all_there())?;
-        self.tally.outcome.drained = self.tally.is_all_there();
+        self.run_until(sent.after(load.drain_us), |worker| worker.is_all_there())?;
+        self.tally.outcome.drained = self.is_all_there();
         self.tally.outcome.drain_us = self.fleet.now().since(sent);
         self.tally.outcome.reconnects = self.tally.live - live;
         self.tally.outcome.cpu_us = usage::cpu_us().saturating_sub(cpu);
         report(&Report::Drained)?;
-        self.read_again(load.drain_s)?;
+        self.read_again(load.drain_us.max(STANDSTILL_US))?;
         self.judge();
-        self.journal.as_ref().map_or(Ok(()), |journal| journal.finish())?;
+        let links = self.spec.links;
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.finish(links))?;
         report(&Report::Done(Box::new(self.tally.finish())))
+    }
+
+    /// Whether everything that was sent has come to whom it is for, and been shown.
+    fn is_all_there(&self) -> bool {
+        self.tally.is_all_there() && self.fleet.links().iter().all(|link| link.judge().is_shown())
     }
 
     /// Has the groups made, and waits until every device has heard of its own.
@@ -191,13 +198,13 @@ impl<'a> Worker<'a> {
     }
 
     /// What is stored must be what was seen. A slow server may take its time: only a standstill ends this early.
-    fn read_again(&mut self, patience_s: u64) -> Result<()> {
+    fn read_again(&mut self, patience_us: u64) -> Result<()> {
         let tally = &mut self.tally;
         self.fleet.read_again(&mut |link, seen, now| tally.add(link, seen, now));
         let is_read = |worker: &Worker<'_>| worker.fleet.links().iter().all(|link| link.judge().is_reread());
         let at = |worker: &Self| worker.fleet.links().iter().map(|link| link.judge().reread()).sum::<u64>();
         loop {
-            let (before, until) = (at(self), self.fleet.now().after(patience_s * 1_000_000));
+            let (before, until) = (at(self), self.fleet.now().after(patience_us));
             self.run_until(until, is_read)?;
             if is_read(self) || at(self) == before {
                 return Ok(());

@@ -126,6 +126,9 @@ pub struct Device {
     disconnect: bool,
     /// Links in a row that did not last.
     failures: u32,
+    /// Until then a sign-in that was never answered may still be carried out, and this device's next link end for it, as
+    /// if another device had come in its place.
+    echo_until: Millis,
     addresses: Vec<String>,
     requests: u64,
     body_bytes_max: usize,
@@ -156,6 +159,7 @@ impl Device {
             link: Link::Due,
             disconnect: false,
             failures: 0,
+            echo_until: Millis::default(),
             addresses: Vec::new(),
             requests: 0,
             body_bytes_max: limits::BODY_BYTES_MAX,

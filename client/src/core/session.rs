@@ -1,6 +1,7 @@
 //! What the server says on a link, and what follows from it.
 
-use proto::{Code, ConversationId, close, limits, v1};
+use proto::close::{self, Close};
+use proto::{Code, ConversationId, limits, v1};
 use v1::server_frame::Frame;
 
 use super::link::{Going, Link, Session, heartbeat_ms};
@@ -19,6 +20,9 @@ const RECONNECT: Backoff = Backoff::new(500, 20_000);
 const RESEND: Backoff = Backoff::new(100, 10_000);
 /// A link that was signed in for this long ends a row of failures.
 const LASTING_MS: u64 = 5_000;
+/// What a server that is out of reach of its log still writes there: it gives up after 30 s (Kafka's delivery timeout as
+/// set), on its own clock.
+const ECHO_MS: u64 = 60_000;
 /// Addresses of a GoAway that are taken, and bytes of one.
 const ADDRESSES_MAX: usize = 16;
 const ADDRESS_BYTES_MAX: usize = 256;
@@ -78,6 +82,9 @@ impl Device {
             let since = wire.session.as_ref().map(|session| session.since);
             if since.is_some_and(|since| now >= since.after(LASTING_MS)) {
                 self.failures = 0;
+            }
+            if since.is_none() && wire.token.is_none() {
+                self.echo_until = now.after(ECHO_MS);
             }
         }
         let retry_in_ms = match again {
@@ -187,7 +194,8 @@ impl Device {
     fn on_kick(&mut self, now: Millis, kick: v1::Kick) {
         let v1::Kick { code, reason, after_ms } = kick;
         let cause = Cause::Closed { code, reason: reason.clone() };
-        if close::reconnects(code) {
+        let is_echo = code == Close::Replaced.number() && now < self.echo_until;
+        if is_echo || close::reconnects(code) {
             return self.end(now, cause, Again::Pause { least_ms: u64::from(after_ms) });
         }
         self.events.push_back(Event::Kicked { code, reason });

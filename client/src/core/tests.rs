@@ -714,6 +714,30 @@ fn a_rejection_of_an_own_send_is_an_event_behind_its_entry() {
     assert_eq!((seq(&events[0]), &events[1], seq(&events[2])), (Some(1), &expected, Some(2)));
 }
 
+/// Its first server was slow to have the sign-in in the log, and the device had gone to another one meanwhile.
+#[test]
+fn a_device_that_is_replaced_by_its_own_echo_comes_again() {
+    let replaced = || Down::Kick(v1::Kick { code: Close::Replaced.number(), ..v1::Kick::default() });
+    let retries = |script: &mut Script| {
+        let retries = |event: &Event| match event {
+            Event::Disconnected { retry_in_ms, .. } => Some(retry_in_ms.is_some()),
+            _ => None,
+        };
+        script.events().iter().filter_map(retries).collect::<Vec<_>>()
+    };
+    for (after, is_echo) in [(0, true), (50_000, true), (70_000, false)] {
+        let mut script = Script::new();
+        script.connect();
+        script.device.handle_closed(script.now);
+        assert_eq!(retries(&mut script), [true]);
+        script.connect();
+        script.sign_in(v1::SignInResult::default());
+        script.now = script.now.after(after);
+        script.tell(0, replaced());
+        assert_eq!(retries(&mut script), [is_echo], "{after} ms later");
+    }
+}
+
 #[test]
 fn a_group_that_no_frame_could_carry_is_not_taken() {
     let mut script = Script::live();

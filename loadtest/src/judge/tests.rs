@@ -40,6 +40,10 @@ fn push(judge: &mut Judge, entries: &[v1::Entry]) {
     judge.take(Note::Frame(&v1::ServerFrame { frame, ..v1::ServerFrame::default() }), |_| {});
 }
 
+fn show(judge: &mut Judge, entries: &[v1::Entry]) {
+    entries.iter().for_each(|entry| judge.take(Note::Shown(entry.seq, hash(entry)), |_| {}));
+}
+
 /// The verdict on one of the two; the other may be the same one.
 fn finish(one: &Judge, other: &Judge) -> Violations {
     one.finish(|device| Some(if device == one.me { one } else { other }))
@@ -157,6 +161,10 @@ fn the_second_reading_has_to_be_the_same_and_whole() {
     assert!(!judge.is_reread());
     assert_eq!(finish(&judge, &judge).seq_holes, 1);
     push(&mut judge, &journal[5..]);
+    show(&mut judge, &journal[..11]);
+    assert!(!judge.is_reread(), "the client keeps the last one to itself");
+    assert_eq!(finish(&judge, &judge).seq_holes, 1);
+    show(&mut judge, &journal[11..]);
     assert!(judge.is_reread());
     judge.take(Note::Asks, |_| {});
     judge.head(2 * SENT);

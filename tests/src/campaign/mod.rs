@@ -33,6 +33,9 @@ const TWO_AT_ONCE: u32 = 4;
 /// After the last fault, for all of them.
 const RESUMED: Duration = Duration::from_secs(60);
 
+/// A link that is silent for so long is given up: [`QUICK`].
+const IDLE: Duration = Duration::from_secs(9);
+
 /// Heartbeats of seconds, so that partitions of seconds are found.
 const QUICK: [&str; 6] = [
     "--set",
@@ -117,6 +120,8 @@ impl Campaign {
             report.happened(fault, &happened, there, healing.elapsed());
         }
         let resuming = Instant::now();
+        // Until then links count that no device holds any more.
+        std::thread::sleep(IDLE);
         let all = asked_for(RESUMED, || stage.has_links(self.links).then(|| resuming.elapsed()));
         report.resumed(all);
         stage.all_run();

@@ -83,8 +83,8 @@ impl Trial {
                 "every process drained and started again in turn".into()
             }
             Self::StoreStands => {
-                store_stands(stage);
-                format!("nothing stored was answered for {} s", STANDS.as_secs())
+                let stood = store_stands(stage);
+                return (format!("nothing stored was answered for {} s", STANDS.as_secs()), stood);
             }
             Self::Connections => {
                 let count = connections(stage.conn_addresses()[0], flood_per_s, FLOODS);
@@ -139,13 +139,17 @@ fn came(count: u64, per_s: u32, of_what: &str) -> (String, bool) {
     (format!("{came} {of_what} a second"), came * 10 >= u64::from(per_s) * 9)
 }
 
-fn store_stands(stage: &mut Stage) {
+/// Whether it did.
+fn store_stands(stage: &mut Stage) -> bool {
     if matches!(stage.storage, Storage::Embedded) {
-        let _injection = Injection::slow_syncs(stage.servers[0].process().id(), STANDS);
-        return sleep(STANDS);
+        let injection = Injection::slow_syncs(stage.servers[0].process().id(), STANDS);
+        // The call that it began with has ended by then, and is seen.
+        sleep(STANDS + Duration::from_secs(1));
+        return injection.end() > 0;
     }
     let nodes = stage.pids("node");
     nodes.iter().for_each(|node| signal(*node, libc::SIGSTOP));
     sleep(STANDS);
     nodes.iter().for_each(|node| signal(*node, libc::SIGCONT));
+    true
 }
