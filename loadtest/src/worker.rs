@@ -199,6 +199,9 @@ impl<'a> Worker<'a> {
 
     /// What is stored must be what was seen. A slow server may take its time: only a standstill ends this early.
     fn read_again(&mut self, patience_us: u64) -> Result<()> {
+        // A sign-in under way would end the link of the device that takes this one's place.
+        let until = self.fleet.now().after(patience_us);
+        self.run_until(until, |worker| worker.fleet.links().iter().all(Link::is_live))?;
         let tally = &mut self.tally;
         self.fleet.read_again(&mut |link, seen, now| tally.add(link, seen, now));
         let is_read = |worker: &Worker<'_>| worker.fleet.links().iter().all(|link| link.judge().is_reread());

@@ -31,6 +31,8 @@ const AROUND: Duration = Duration::from_secs(2);
 /// Within this each request must be answered: the next replica is asked after half a second, on a busy machine
 /// after two at the most, and the rest is for its answer. A request that waits for the one that hangs fails after 7 s.
 const ANSWERED_MAX: Duration = Duration::from_secs(5);
+/// A start finds out more than once that the node hangs, after 6 s each time, but not for every statement.
+const STARTED_MAX: Duration = Duration::from_secs(30);
 const WRITERS: usize = 4;
 
 /// A node that was told to stop; it goes on when this is dropped.
@@ -110,6 +112,17 @@ fn stored(n: u64) -> StoredUser {
 fn entries(user: &UserId, n: u64) -> Vec<EntryRow> {
     let entry = |seq| EntryRow { user: user.clone(), seq, at: Tick(seq), row: Bytes::from(format!("{seq}")) };
     (3 * n + 1..=3 * n + 3).map(entry).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_goes_on_while_a_node_hangs() {
+    let (Some(pid), Some(keyspace)) = (node(), Keyspace::new("start")) else { return };
+    drop(keyspace.open().await);
+    let _stopped = Stopped::new(&pid);
+    let began = Instant::now();
+    drop(keyspace.open().await);
+    println!("open after {:?}", began.elapsed());
+    assert!(began.elapsed() < STARTED_MAX);
 }
 
 #[tokio::test(flavor = "multi_thread")]

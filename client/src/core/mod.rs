@@ -486,11 +486,15 @@ impl Device {
         if let Some(sync) = self.cursor.ask(request, now, session.sync_entries_max) {
             return Some(Frame::Sync(sync));
         }
-        if behind || !wire.takes_sends() {
+        if !wire.takes_sends() {
             return None;
         }
+        // It makes no event: its answer is taken by whoever asked.
         if let Some(call) = self.calls.transmit(request) {
             return Some(Frame::Call(call));
+        }
+        if behind {
+            return None;
         }
         self.outbox.transmit(request, self.durable).map(Frame::Send)
     }

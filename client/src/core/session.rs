@@ -83,7 +83,7 @@ impl Device {
             if since.is_some_and(|since| now >= since.after(LASTING_MS)) {
                 self.failures = 0;
             }
-            if since.is_none() && wire.token.is_none() {
+            if since.is_none() && wire.token.is_none() && !matches!(cause, Cause::SignIn { .. }) {
                 self.echo_until = now.after(ECHO_MS);
             }
         }

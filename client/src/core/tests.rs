@@ -656,6 +656,20 @@ fn a_server_that_goes_away_is_left_in_time_whether_it_answers_or_not() {
 }
 
 #[test]
+fn a_call_goes_out_though_the_app_takes_no_events() {
+    let mut script = Script::live();
+    for _ in 0..EVENTS_MAX {
+        script.say("bob", "a");
+        let [(request, ..)] = script.sends()[..] else { panic!("one at a time") };
+        script.tell(request, Down::SendAck(v1::SendAck {}));
+    }
+    script.say("bob", "b");
+    assert!(script.next().is_none(), "what makes more events waits");
+    script.device.call(script.now, "m", Bytes::new(), 5_000).unwrap();
+    assert!(matches!(script.next().unwrap().frame, Some(Frame::Call(_))));
+}
+
+#[test]
 fn calls_are_answered_or_time_out() {
     let mut script = Script::live();
     let call = script.device.call(script.now, "m", Bytes::from_static(b"q"), 5_000).unwrap();

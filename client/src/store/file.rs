@@ -69,20 +69,17 @@ impl File {
     /// Opens the store in `dir`, or begins one there.
     ///
     /// # Errors
-    /// Why it cannot be used; nothing was changed then.
+    /// Why it cannot be used; what it holds is as it was.
     pub fn open(dir: &Path, user: &UserId, device: &DeviceId) -> Result<Self, OpenError> {
         make_dir(dir).map_err(|error| OpenError::Io { path: dir.into(), error })?;
         let lock = lock(dir)?;
         let path = dir.join("journal");
         let at = |error| OpenError::Io { path: path.clone(), error };
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                rewrite(dir, user, device, &Saved::default()).map_err(at)?
-            }
+        let saved = match fs::read(&path) {
+            Ok(bytes) => replay(&path, &bytes, user, device)?.0,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Saved::default(),
             Err(error) => return Err(at(error)),
         };
-        let (saved, _) = replay(&path, &bytes, user, device)?;
         // What was read may not be on disk: an end may have come between a write and its fsync, or the fsync may have
         // failed, after which another one proves nothing. What is used is written again.
         let bytes = rewrite(dir, user, device, &saved).map_err(at)?.len() as u64;
@@ -93,7 +90,7 @@ impl File {
             device: device.clone(),
             journal,
             bytes,
-            rewrite_at: bytes.max(REWRITE_BYTES_MIN),
+            rewrite_at: REWRITE_BYTES_MIN.max(bytes * REWRITE_RATIO),
             saved,
             failed: false,
             _lock: lock,
@@ -228,12 +225,11 @@ fn make_dir(dir: &Path) -> io::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    let is_new = !dir.is_dir();
+    let is_new: Vec<bool> = dir.ancestors().map(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()).collect();
     builder.create(dir)?;
-    match dir.canonicalize()?.parent() {
-        Some(parent) if is_new => sync_dir(parent),
-        _ => Ok(()),
-    }
+    let made = dir.canonicalize()?;
+    let parents = made.ancestors().skip(1).zip(is_new).filter(|(_, is_new)| *is_new);
+    parents.map(|(parent, _)| parent).try_for_each(sync_dir)
 }
 
 /// A rename is durable when its directory is.

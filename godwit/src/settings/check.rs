@@ -163,10 +163,11 @@ impl Reader<'_> {
             return Some(PathBuf::from(dir));
         }
         if url.strip_prefix(scheme).is_none_or(str::is_empty) {
+            let name = if scheme == KAFKA { "[/PREFIX]" } else { "/KEYSPACE" };
             self.mistake(
                 key,
                 format!(
-                    "{:?} is not valid; valid is embedded, embedded:DIR or {scheme}HOST:PORT[,HOST:PORT…]/NAME",
+                    "{:?} is not valid; valid is embedded, embedded:DIR or {scheme}HOST:PORT[,HOST:PORT…]{name}",
                     super::show::masked(url)
                 ),
             );

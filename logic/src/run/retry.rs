@@ -1,5 +1,6 @@
 //! Reads and writes of the store that are repeated until they work: nothing later may overtake them.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,10 +27,9 @@ pub(crate) struct Retries {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Reads and writes that have failed and are not answered yet.
-    count: usize,
-    /// Since when there have been such, without a pause.
-    since: Option<Instant>,
+    /// Reads and writes that have failed and are not answered yet, and since when, in the order in which they began to.
+    since: BTreeMap<u64, Instant>,
+    begun: u64,
     /// What the last one came to.
     cause: String,
 }
@@ -38,7 +38,7 @@ impl Retries {
     /// What keeps the process from being ready.
     pub(crate) fn reason(&self) -> Option<String> {
         let waiting = self.lock();
-        let out = clock::now() - waiting.since?;
+        let out = clock::now() - *waiting.since.first_key_value()?.1;
         (out >= OUT_AFTER).then(|| format!("the store does not answer: {}", waiting.cause))
     }
 
@@ -48,24 +48,24 @@ impl Retries {
 }
 
 /// One that waits, for as long as this is there.
-struct Repeated<'a>(&'a Retries);
+struct Repeated<'a> {
+    retries: &'a Retries,
+    number: u64,
+}
 
 impl<'a> Repeated<'a> {
     fn begin(retries: &'a Retries) -> Self {
         let mut waiting = retries.lock();
-        waiting.count += 1;
-        waiting.since.get_or_insert_with(clock::now);
-        Self(retries)
+        waiting.begun += 1;
+        let number = waiting.begun;
+        waiting.since.insert(number, clock::now());
+        Self { retries, number }
     }
 }
 
 impl Drop for Repeated<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.0.lock();
-        waiting.count -= 1;
-        if waiting.count == 0 {
-            waiting.since = None;
-        }
+        self.retries.lock().since.remove(&self.number);
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(4), until_answered("a row", &retries, attempt));
         assert!(given_up.await.is_err());
         assert_eq!(retries.reason(), None, "it may be a hiccup");
-        assert!(retries.lock().since.is_none(), "who asked has given up");
+        assert!(retries.lock().since.is_empty(), "who asked has given up");
         let answered = until_answered("a row", &retries, attempt);
         tokio::pin!(answered);
         assert!(tokio::time::timeout(Duration::from_secs(6), answered.as_mut()).await.is_err());

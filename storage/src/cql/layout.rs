@@ -68,8 +68,7 @@ async fn agree(session: &Session) -> Result<(), StoreError> {
 
 /// Refuses a keyspace that does not keep what it answers, and says so where one node that is gone stops it.
 pub(super) async fn check_keyspace(session: &Session, place: &Place) -> Result<(), StoreError> {
-    let text = "SELECT durable_writes, replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
-    let rows = described(session, place, text).await?;
+    let rows = described(session, place, "durable_writes, replication FROM system_schema.keyspaces").await?;
     let (is_durable, replication) = rows.single_row::<(bool, HashMap<String, String>)>().map_err(failed)?;
     let keyspace = &place.keyspace;
     if !is_durable {
@@ -79,13 +78,11 @@ pub(super) async fn check_keyspace(session: &Session, place: &Place) -> Result<(
             quoted(keyspace)
         )));
     }
-    let nodes = session.get_cluster_state().get_nodes_info().len();
     let replicas = replicas(&replication);
-    if replicas < REPLICAS.min(nodes) {
+    if replicas < REPLICAS {
         tracing::warn!(
             keyspace,
             replicas,
-            nodes,
             "one node that is gone makes rows unreachable: use {REPLICAS} replicas"
         );
     }
@@ -100,20 +97,18 @@ fn replicas(replication: &HashMap<String, String>) -> usize {
     counts.min().unwrap_or(usize::MAX)
 }
 
-/// Reads the cluster's description of the keyspace.
-async fn described(session: &Session, place: &Place, text: &str) -> Result<QueryRowsResult, StoreError> {
-    let mut statement = Statement::new(text);
+/// Reads some of the cluster's description of the keyspace.
+async fn described(session: &Session, place: &Place, what: &str) -> Result<QueryRowsResult, StoreError> {
+    // Not as a value, for which the driver would prepare it on every node first. The name has nothing to escape.
+    let mut statement = Statement::new(format!("SELECT {what} WHERE keyspace_name = '{}'", place.keyspace));
     statement.set_is_idempotent(true);
-    // With a value, the driver prepares it first.
-    let read = session.query_unpaged(statement, (place.keyspace.as_str(),));
-    let read = read.map_err(|error| Trouble::from(error).0);
+    let read = session.query_unpaged(statement, ()).map_err(|error| Trouble::from(error).0);
     within(PREPARE, "reading what the keyspace is", read).await?.into_rows_result().map_err(failed)
 }
 
 /// The tables that are not there.
 async fn missing(session: &Session, place: &Place) -> Result<Vec<&'static str>, StoreError> {
-    let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
-    let rows = described(session, place, text).await?;
+    let rows = described(session, place, "table_name FROM system_schema.tables").await?;
     let found = rows.rows::<(String,)>().map_err(failed)?.map(|row| row.map(|(name,)| name));
     let found = found.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     agree(session).await?;

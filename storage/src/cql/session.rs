@@ -64,7 +64,9 @@ macro_rules! statements {
 
         impl Statements {
             async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
-                let mut all = Self { $($name: prepare(session, keyspace, schema::$text).await?,)* };
+                // At once: where a node hangs, each waits until that is found out.
+                let ($($name,)*) = futures::try_join!($(prepare(session, keyspace, schema::$text),)*)?;
+                let mut all = Self { $($name,)* };
                 // Of rows that were written together, a read of some from several replicas repairs those, and not the
                 // others: what the whole conversation is then read as was never written. One replica repairs nothing.
                 all.read_head_and_member.set_consistency(Consistency::LocalOne);
@@ -159,8 +161,8 @@ impl Database {
         layout::check_keyspace(&session, place).await?;
         let checked = layout::check_layout(&session, place, options.layout());
         within(PREPARE + 3 * REQUEST, "the layout", checked).await?;
-        let statements =
-            within(PREPARE, "preparing statements", Statements::prepare(&session, &place.keyspace)).await?;
+        let preparing = Box::pin(Statements::prepare(&session, &place.keyspace));
+        let statements = within(PREPARE, "preparing statements", preparing).await?;
         Ok(Self { session, further, room: Room::default(), statements })
     }
 

@@ -53,7 +53,7 @@ const FILES_MAX: usize = 128;
 pub(super) enum EngineError {
     #[error("{0}")]
     Engine(#[from] fjall::Error),
-    #[error("the newest journal: {0}")]
+    #[error("a journal: {0}")]
     Journal(#[from] std::io::Error),
     #[error("a {0} row cannot be read")]
     Damaged(&'static str),

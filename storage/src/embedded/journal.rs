@@ -29,10 +29,12 @@ const END: u8 = 3;
 const CLEAR: u8 = 4;
 /// What an item is: one that is there, or the mark of one that was deleted.
 const INSERTED: u8 = 0;
-/// Those are the marks.
+/// The highest kind: marks are of two.
 const KINDS_MAX: u8 = 2;
-/// Batches whose numbers differ by less may be in one journal.
-const NEAR: u64 = 1 << 20;
+/// Numbers that flushes and merges take, between the batches of a journal, at the most.
+const OTHERS: u64 = 4_096;
+/// A batch without items.
+const BATCH_BYTES_MIN: u64 = 26;
 const MAGIC: [u8; 4] = *b"FJL\x03";
 
 /// Handles on the journals of a database. An error of writing one back is told once to each handle that was open before:
@@ -84,59 +86,79 @@ pub(super) fn mend(dir: &Path) -> Result<(), EngineError> {
     };
     paths.sort_by_key(number);
     let newest = paths.pop();
+    let mut last = None;
     for path in paths {
-        look_through(path, true)?;
+        last = look_through(path, last, true)?;
     }
-    newest.map_or(Ok(()), |path| look_through(path, false))
+    newest.map_or(Ok(()), |path| look_through(path, last, false).map(drop))
 }
 
-fn look_through(path: PathBuf, is_synced: bool) -> Result<(), EngineError> {
+/// Takes the number of the last batch before, and gives that of the last one that it finds.
+fn look_through(path: PathBuf, mut last: Option<u64>, is_synced: bool) -> Result<Option<u64>, EngineError> {
     let file = File::options().read(true).write(true).open(&path)?;
     let mut reader = BufReader::new(&file);
-    let (mut end, mut number) = (0, None);
-    while let Some(batch) = next(&mut reader)?.filter(|batch| batch.is_whole) {
+    let mut end = 0;
+    while let Some(batch) = next(&mut reader)?.filter(|batch| batch.is_whole && batch.follows(last)) {
         end = reader.stream_position()?;
-        number = Some(batch.number);
+        last = Some(batch.number);
     }
     reader.seek(SeekFrom::Start(end))?;
-    if !is_zero(&mut reader)? {
-        let mut pieces = Vec::new();
-        reader.seek(SeekFrom::Start(end))?;
-        reader.read_to_end(&mut pieces)?;
-        if were_synced(&pieces, number, is_synced)? {
-            return Err(EngineError::Rotten { journal: path, at: end });
-        }
-        if !is_synced {
-            let journal = path.display();
-            tracing::warn!(%journal, end, "a journal ends in pieces of what was being written, which are cut off");
-            file.set_len(end)?;
-        }
+    if is_zero(&mut reader)? {
+        return Ok(last);
     }
-    Ok(())
+    let mut pieces = Vec::new();
+    reader.seek(SeekFrom::Start(end))?;
+    reader.read_to_end(&mut pieces)?;
+    pieces.truncate(pieces.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1));
+    if were_synced(&pieces, last, is_synced)? {
+        return Err(EngineError::Rotten { journal: path, at: end });
+    }
+    if !is_synced {
+        let journal = path.display();
+        tracing::warn!(%journal, end, "a journal ends in pieces of what was being written, which are cut off");
+        file.set_len(end)?;
+    }
+    Ok(last)
 }
 
-/// Whether something in these pieces shows that what they begin with was synced. They come after the batch with this
-/// number.
-fn were_synced(pieces: &[u8], after: Option<u64>, mut is_synced: bool) -> io::Result<bool> {
-    let mut at = 0;
-    while let Some(rest) = pieces.get(at..).filter(|rest| !rest.is_empty()) {
-        at += 1;
-        if rest.first() != Some(&START) {
+/// Whether something in these pieces, which come after the batch with this number, shows that what they begin with was
+/// synced.
+fn were_synced(pieces: &[u8], last: Option<u64>, is_synced: bool) -> io::Result<bool> {
+    // Of a write that failed for want of room, the end is missing; what was synced had one.
+    if is_synced && pieces.ends_with(&MAGIC) {
+        return Ok(true);
+    }
+    let at = |at: usize| pieces.get(at..).unwrap_or_default();
+    // Where a batch has its length, the next one is where it says.
+    if let Some((batch, bytes)) = one(pieces)?
+        && (is_synced || batch.has_records)
+        && one(at(bytes))?.is_some_and(|(next, _)| next.is_whole)
+    {
+        return Ok(true);
+    }
+    // Elsewhere batches are searched for, where it is known which numbers they may have: what looks like one may be in a
+    // body that somebody made.
+    let Some(last) = last else { return Ok(false) };
+    for from in (0..pieces.len()).filter(|from| pieces.get(*from) == Some(&START)) {
+        let most = last.saturating_add(from as u64 / BATCH_BYTES_MIN + OTHERS);
+        let number = at(from + 5).first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        if number <= last || number > most {
             continue;
         }
-        let mut from = rest;
-        let Some(batch) = next(&mut from)? else { continue };
-        // What looks like a batch may be in a body that somebody made: only of the first is its place known.
-        let is_near = after.is_none_or(|after| (1..NEAR).contains(&batch.number.wrapping_sub(after)));
-        if batch.is_whole && is_near && is_synced {
+        let Some((batch, bytes)) = one(at(from))?.filter(|(batch, _)| batch.is_whole) else { continue };
+        let next = one(at(from + bytes))?.map(|(next, _)| next);
+        let is_followed = next.is_some_and(|next| next.is_whole && next.follows(Some(batch.number)));
+        if is_synced || (batch.has_records && is_followed) {
             return Ok(true);
-        }
-        if at == 1 || (batch.is_whole && is_near) {
-            is_synced |= batch.has_records;
-            at += rest.len() - from.len() - 1;
         }
     }
     Ok(false)
+}
+
+/// The batch that these bytes begin with, and its length.
+fn one(bytes: &[u8]) -> io::Result<Option<(Batch, usize)>> {
+    let mut from = bytes;
+    Ok(next(&mut from)?.map(|batch| (batch, bytes.len() - from.len())))
 }
 
 struct Batch {
@@ -146,6 +168,13 @@ struct Batch {
     is_whole: bool,
     /// Has records of the log, rather than rows or what is dropped.
     has_records: bool,
+}
+
+impl Batch {
+    /// Whether it may come after the batch with this number.
+    fn follows(&self, last: Option<u64>) -> bool {
+        last.is_none_or(|last| self.number > last)
+    }
 }
 
 /// Reads a batch; none where there is nothing that looks like one.

@@ -22,9 +22,11 @@ struct State<W> {
     queue: Vec<W>,
     bytes: usize,
     open: bool,
-    /// Writers of tables that found it full. Until they have their room, producers have none: one whose work needs all
-    /// of it would wait for as long as records come.
+    /// Writers of tables that found it full.
     senders: usize,
+    /// While such wait, producers have room between every second two takes only: work that needs all of it would wait for
+    /// as long as records come, and records for as long as such work does.
+    is_producers_turn: bool,
     /// Whether the writer waits: a wake-up is a system call, and mostly not needed.
     waiting: bool,
 }
@@ -39,14 +41,21 @@ pub(super) struct Mailbox<W> {
 
 impl<W: Weigh> Mailbox<W> {
     pub(super) fn new(items_max: usize, bytes_max: usize) -> Self {
-        let state = State { queue: Vec::new(), bytes: 0, open: true, senders: 0, waiting: false };
+        let state = State {
+            queue: Vec::new(),
+            bytes: 0,
+            open: true,
+            senders: 0,
+            is_producers_turn: false,
+            waiting: false,
+        };
         Self { state: Mutex::new(state), work: Condvar::new(), space: Notify::new(), items_max, bytes_max }
     }
 
     /// Pushes without waiting, into the producers' share of three quarters.
     pub(super) fn push(&self, work: W) -> Pushed<W> {
         let state = self.lock();
-        if state.open && state.senders > 0 {
+        if state.open && state.senders > 0 && !state.is_producers_turn {
             return Pushed::Full(work);
         }
         self.put(state, work, self.items_max / 4 * 3, self.bytes_max / 4 * 3)
@@ -82,6 +91,7 @@ impl<W: Weigh> Mailbox<W> {
         }
         std::mem::swap(&mut state.queue, into);
         state.bytes = 0;
+        state.is_producers_turn = state.senders > 0 && !state.is_producers_turn;
         let more = state.open || !into.is_empty();
         drop(state);
         self.space.notify_waiters();
@@ -207,6 +217,9 @@ mod tests {
         let mut waiting = Box::pin(mailbox.send(100));
         assert_eq!(waiting.as_mut().now_or_never(), None);
         assert_eq!(mailbox.push(1), Pushed::Full(1), "it would take what the other waits for");
+        mailbox.take(&mut Vec::new(), false);
+        assert_eq!(mailbox.push(1), Pushed::Queued, "it is their turn, however much waits");
+        assert_eq!(waiting.as_mut().now_or_never(), None);
         mailbox.take(&mut Vec::new(), false);
         assert_eq!(mailbox.push(1), Pushed::Full(1), "it would take what the other waits for");
         assert_eq!(waiting.as_mut().now_or_never(), Some(true));

@@ -19,8 +19,8 @@ pub enum Fatal {
     /// An fsync of the journal failed.
     #[error("an fsync failed: {0}")]
     Fsync(String),
-    /// Background flushes or compactions failed twice within a minute while the disk was not full; their errors, which
-    /// may be an fsync's, are in the logs.
+    /// A background flush or compaction failed while there was room and there were descriptors; its error, which may be
+    /// an fsync's, is in the logs. Or what it left cannot be opened again.
     #[error("background work on the data failed: {0}")]
     Background(String),
 }

@@ -20,8 +20,6 @@ const RETRY_BYTES_MIN: u64 = 1024 * 1024;
 const JOURNALS_EVERY: Duration = Duration::from_millis(200);
 /// For so long after the disk was full, background work may be found to have failed for that.
 const FULL_LATELY: Duration = Duration::from_secs(10);
-/// Background work that fails again within this time does so for a reason that does not pass.
-const REOPENED_LATELY: Duration = Duration::from_secs(60);
 
 impl Writer {
     /// Whether there is room above the reserve.
@@ -54,11 +52,6 @@ impl Writer {
     pub(super) fn was_full(&self) -> bool {
         let lately = |at| clock::now() - at < FULL_LATELY;
         !self.has_room_to_open() || self.full_at.is_some_and(lately)
-    }
-
-    /// Whether the data was opened again a moment ago.
-    pub(super) fn reopened_lately(&self) -> bool {
-        self.reopened_at.is_some_and(|at| clock::now() - at < REOPENED_LATELY)
     }
 
     /// Whether there is room to open the data again.
@@ -98,11 +91,12 @@ impl Writer {
             }
             match Engine::open(&path, &self.core.options).and_then(|engine| self.adopt(engine)) {
                 Ok(()) => {
-                    self.reopened_at = Some(clock::now());
                     tracing::warn!("the data is open again");
                     return Ok(());
                 }
-                Err(error @ EngineError::Lost { .. }) => return Err(Fatal::Background(error.to_string())),
+                Err(error @ (EngineError::Lost { .. } | EngineError::Rotten { .. })) => {
+                    return Err(Fatal::Background(error.to_string()));
+                }
                 Err(error) => tracing::error!(%error, "the data cannot be opened"),
             }
         }

@@ -1,10 +1,15 @@
 //! How much room there is for files: on the file system of a directory, and in the table of descriptors. Never writes.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use rustix::fs::statvfs;
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+
+/// Files that a flush or a merge opens at once.
+const FEW: usize = 16;
 
 /// The bytes that a process without privileges may still write.
 pub(super) fn available(dir: &Path) -> io::Result<u64> {
@@ -16,6 +21,23 @@ pub(super) fn available(dir: &Path) -> io::Result<u64> {
 pub(super) fn descriptors_max() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// Whether no more files can be opened, or hardly any.
+pub(super) fn is_out_of_descriptors() -> bool {
+    let mut opened = Vec::new();
+    for _ in 0..FEW {
+        match File::open("/dev/null") {
+            Ok(file) => opened.push(file),
+            Err(error) => {
+                return matches!(
+                    error.raw_os_error().map(Errno::from_raw_os_error),
+                    Some(Errno::MFILE | Errno::NFILE)
+                );
+            }
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::place::Place;
 use super::sweep::Sweep;
 use super::turn::{Appended, Saving, Turn};
 use super::work::{Appending, Work};
-use super::{Core, clock};
+use super::{Core, clock, space};
 use crate::log::{AppendError, Record, Topic};
 
 /// Between two looks at whether background work has caught up.
@@ -36,8 +36,6 @@ pub(super) struct Writer {
     pub(super) journals: Journals,
     /// When the journals were looked for last.
     pub(super) journals_at: Option<Instant>,
-    /// When the data was last opened again after an error.
-    pub(super) reopened_at: Option<Instant>,
 }
 
 /// Why a turn ended early.
@@ -68,7 +66,6 @@ impl Writer {
             full_at: None,
             journals: Journals::default(),
             journals_at: None,
-            reopened_at: None,
         };
         let engine = Engine::open(&path, &writer.core.options).and_then(|engine| writer.adopt(engine));
         engine.map_err(|error| match error {
@@ -216,11 +213,11 @@ impl Writer {
 
     /// What a failed commit means. The first failure of ours is told by what failed; where the engine
     /// refuses without one, its background work has failed, and how is not known: for want of room if the disk is full,
-    /// or was a moment ago. What a merge or a flush could not finish counts for nothing, and what it was made of is still
-    /// there: it is begun again. Where it then fails for no want of room, it would go on to.
+    /// or was a moment ago, or of descriptors if there are none. What a merge or a flush could not finish counts for
+    /// nothing then, and what it was made of is still there.
     fn trouble(&self, error: fjall::Error) -> Trouble {
         match error {
-            fjall::Error::Poisoned if self.reopened_lately() && !self.was_full() => {
+            fjall::Error::Poisoned if !self.was_full() && !space::is_out_of_descriptors() => {
                 Trouble::Fatal(Fatal::Background(EngineError::Poisoned.to_string()))
             }
             other => Trouble::Engine(other),

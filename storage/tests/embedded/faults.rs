@@ -14,13 +14,14 @@ use storage::conformance::reports::Reports;
 use storage::embedded::{self, Embedded, Fatal, OpenError, Options};
 use storage::log::{Append, AppendError, Log, Partitions, Producer, Tag, Topic};
 use storage::tables::{EntryRow, StoreError};
+use tempfile::TempDir;
 
 use crate::left_out::can;
 use crate::strace::{ALONE, attached};
 
 const MIB: usize = 1024 * 1024;
 
-struct Tmpfs(tempfile::TempDir);
+struct Tmpfs(TempDir);
 
 impl Tmpfs {
     fn mount(mib: usize) -> Option<Self> {
@@ -193,41 +194,66 @@ async fn a_flush_that_finds_no_room_is_recovered_from_in_place() {
     check(&*data.log(), &good, n).await;
 }
 
-/// No descriptor for a table, on a disk that has room: nothing tells the writer why the flush failed.
+/// What flushes in the background cannot open a file for a table of the log, nor can anybody else.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flush_that_fails_is_begun_again_in_place_and_one_that_goes_on_to_is_fatal() {
+async fn a_flush_without_descriptors_is_recovered_from_in_place() {
+    let _alone = ALONE.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { memtable_bytes: 64 * 1024, ..options(0) };
+    let data = embedded::open(dir.path(), options.clone()).unwrap();
+    let (good, n) = flush_fails(&dir, &data, &["/dev/null"], AppendError::Rejected).await;
+    drop(data);
+    let data = embedded::open(dir.path(), options).unwrap();
+    check(&*data.log(), &good, n).await;
+}
+
+/// The same, but there are descriptors: nobody knows what else it is, an fsync perhaps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_fails_for_no_want_of_anything_is_fatal() {
     let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let (told, fatal) = mpsc::channel();
     let on_fatal = Arc::new(move |fatal: &Fatal| told.send(fatal.clone()).unwrap());
     let options = Options { memtable_bytes: 64 * 1024, on_fatal, ..options(0) };
     let data = embedded::open(dir.path(), options.clone()).unwrap();
-    let log = data.log();
-    let reports = Reports::new();
-    let producer = log.producer(100, reports.clone()).unwrap();
-    let tables: Vec<_> = (0..8).map(|n| dir.path().join(format!("data/keyspaces/1/tables/{n}"))).collect();
-    let Some(strace) = failing("a flush that fails", "openat", "EMFILE", &tables) else { return };
-    let (mut good, mut n) = (Vec::new(), 0);
-    let mut opened_again = false;
-    let fatal = loop {
-        n += 1;
-        match append(&*producer, &reports, n).await {
-            Ok(()) => {
-                opened_again |= good.last().is_some_and(|last| last + 1 < n);
-                good.push(n);
-            }
-            Err(AppendError::Rejected) => tokio::time::sleep(Duration::from_millis(20)).await,
-            Err(_) => break fatal.recv().unwrap(),
-        }
-        assert!(n < 400, "it goes on to fail, and nobody is told");
-    };
-    assert!(matches!(fatal, Fatal::Background(_)), "{fatal}");
-    assert!(opened_again, "it was not begun again");
-    let_go(strace);
-    drop((producer, log, data));
-
+    let (good, n) = flush_fails(&dir, &data, &[], AppendError::Fatal).await;
+    assert!(good.is_empty() || matches!(fatal.try_recv(), Ok(Fatal::Background(_))));
+    drop(data);
     let data = embedded::open(dir.path(), options).unwrap();
     check(&*data.log(), &good, n).await;
+}
+
+/// Has tables of the log, and other files, find no descriptor until an append ends so, and appends on where it can.
+/// What was good, and the last one; nothing where calls cannot be injected.
+async fn flush_fails(
+    dir: &TempDir,
+    data: &Embedded,
+    others: &[&str],
+    outcome: AppendError,
+) -> (Vec<u64>, u64) {
+    let reports = Reports::new();
+    let producer = data.log().producer(100, reports.clone()).unwrap();
+    let tables = (0..8).map(|n| dir.path().join(format!("data/keyspaces/1/tables/{n}")));
+    let files: Vec<_> = tables.chain(others.iter().map(PathBuf::from)).collect();
+    let Some(strace) = failing("a flush that fails", "openat", "EMFILE", &files) else {
+        return (Vec::new(), 0);
+    };
+    let (mut good, mut n) = (Vec::new(), 0);
+    let ended = loop {
+        n += 1;
+        match append(&*producer, &reports, n).await {
+            Ok(()) => good.push(n),
+            Err(error) => break error,
+        }
+        assert!(n < 400, "no flush failed");
+    };
+    assert_eq!(ended, outcome);
+    let_go(strace);
+    if outcome == AppendError::Rejected {
+        let enough = good.len() + 40;
+        append_until(enough, &*producer, &reports, &mut good, &mut n).await;
+    }
+    (good, n)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ const DISK_FACTORS: (f64, f64) = (0.4, 1.6);
 /// holds what came since the last trim, and what was deleted and not yet compacted.
 const LOG_BYTES_MAX: u64 = 448 << 20;
 /// Files of the data that the engine keeps open, at the most, with some that it opens for a moment.
-const FILES_MAX: u64 = 256 + 64;
+const FILES_MAX: u64 = 128 + 64;
 /// Bytes of a message's body, as the harness sends it.
 pub(super) const BODY_BYTES: usize = 100;
 
