@@ -23,6 +23,7 @@ use cql_keyspace::Keyspace;
 use left_out::given;
 use proto::{Tick, UserId};
 use storage::tables::{EntryRow, Store, StoredUser, UserWrite};
+use tokio::sync::Mutex;
 
 /// How long the node hangs: long enough that its connections are given up, and more than a request may take.
 const OUTAGE: Duration = Duration::from_secs(8);
@@ -31,6 +32,8 @@ const AROUND: Duration = Duration::from_secs(2);
 /// Within this each request must be answered: the next replica is asked after half a second, on a busy machine
 /// after two at the most, and the rest is for its answer. A request that waits for the one that hangs fails after 7 s.
 const ANSWERED_MAX: Duration = Duration::from_secs(5);
+/// Both stop the same node.
+static ALONE: Mutex<()> = Mutex::const_new(());
 /// A start finds out more than once that the node hangs, after 6 s each time, but not for every statement.
 const STARTED_MAX: Duration = Duration::from_secs(30);
 const WRITERS: usize = 4;
@@ -116,6 +119,7 @@ fn entries(user: &UserId, n: u64) -> Vec<EntryRow> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_goes_on_while_a_node_hangs() {
+    let _alone = ALONE.lock().await;
     let (Some(pid), Some(keyspace)) = (node(), Keyspace::new("start")) else { return };
     drop(keyspace.open().await);
     let _stopped = Stopped::new(&pid);
@@ -127,6 +131,7 @@ async fn a_start_goes_on_while_a_node_hangs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_hangs_delays_nothing_and_loses_nothing() {
+    let _alone = ALONE.lock().await;
     let (Some(pid), Some(keyspace)) = (node(), Keyspace::new("outage")) else { return };
     let store = keyspace.open().await;
     let end = Arc::new(AtomicBool::new(false));

@@ -51,7 +51,7 @@ impl Options {
 /// as many as there are nodes.
 ///
 /// # Errors
-/// `Unavailable` where no node answers within five seconds, or a later part of it takes too long; `Refused` where
+/// `Unavailable` where no node answers within twenty seconds, or a later part of it takes too long; `Refused` where
 /// `url` is no such place, or the keyspace was created with another layout or other counts: the text says what is
 /// wrong and what to do.
 pub async fn open(url: &str, options: Options) -> Result<Arc<dyn Store>, StoreError> {

@@ -28,8 +28,11 @@ use super::schema;
 use super::trouble::{Trouble, failed, unavailable};
 use crate::tables::StoreError;
 
-/// How long the first connection may take, every table of the driver about the cluster included.
-const CONNECT: Duration = Duration::from_secs(5);
+/// How long one connection to one node may take: one that hangs still accepts it, and says nothing.
+const CONNECTION: Duration = Duration::from_secs(3);
+/// How long it may take until the cluster is known, every table of the driver about it included. Nodes are asked one after
+/// the other, and then every one is waited for.
+const CONNECT: Duration = Duration::from_secs(20);
 /// How long one request may take, retries and the attempt on another replica included. Servers give up on a
 /// read after 5 s and on a write after 2 s, so their own answer, which says why, still comes first; whoever
 /// asked tries again, so that more would only keep it waiting.
@@ -132,7 +135,7 @@ async fn connect(place: &Place, further: Arc<Further>) -> Result<Session, StoreE
         .build();
     let builder = SessionBuilder::new()
         .known_nodes(&place.nodes)
-        .connection_timeout(CONNECT)
+        .connection_timeout(CONNECTION)
         .tcp_keepalive_interval(KEEPALIVE)
         .keepalive_interval(KEEPALIVE)
         .keepalive_timeout(SILENCE)
