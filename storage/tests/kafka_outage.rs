@@ -42,6 +42,9 @@ const HANDLES: u64 = 2;
 /// How often each of them appends a record to every partition.
 const TURN_EVERY: Duration = Duration::from_millis(3);
 
+/// A start may have to find out that a broker hangs, and that leaders are elsewhere.
+const STARTED_MAX: Duration = Duration::from_secs(40);
+
 /// Three brokers of which any may be stopped, by one test at a time.
 struct Brokers {
     servers: String,
@@ -272,6 +275,26 @@ fn is_unreachable<T>(outcome: Result<T, LogError>, servers: &str) {
     match outcome.map(drop) {
         Err(LogError::Unreachable { place, .. }) if place.contains(servers) => {}
         other => panic!("no broker answers, and that gave {other:?}"),
+    }
+}
+
+/// Whichever broker hangs, those that go on are enough for a start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_goes_on_while_a_broker_hangs() {
+    let Some(brokers) = Brokers::find().await else { return };
+    let prefix = prefix();
+    let open = || kafka_support::open(&brokers.servers, &prefix, Options::new(PARTITIONS));
+    drop(open().await.unwrap());
+    brokers.whole().await;
+    for broker in 0..3 {
+        let stopped = brokers.stop(broker..broker + 1);
+        let began = Instant::now();
+        let opened = open().await.map(drop);
+        println!("broker {broker} hangs: {opened:?} after {:?}", began.elapsed());
+        drop(stopped);
+        opened.unwrap();
+        assert!(began.elapsed() < STARTED_MAX);
+        brokers.whole().await;
     }
 }
 

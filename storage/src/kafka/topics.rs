@@ -20,6 +20,8 @@ pub(super) type Admin = AdminClient<Aside>;
 /// How long brokers may take to answer the first question.
 const FIRST_ANSWER: Duration = Duration::from_secs(4);
 const ANSWER: Duration = Duration::from_secs(10);
+/// How often to begin anew: a broker that hangs is asked like the others until they have noticed, which takes them 9 s.
+const TRIES: u32 = 3;
 /// How often, and how far apart, to look whether created topics are ready.
 const READY_TRIES: u32 = 200;
 const READY_PAUSE: Duration = Duration::from_millis(50);
@@ -43,7 +45,21 @@ pub(super) async fn prepare(
     place: &Place,
     partitions: Partitions,
 ) -> Result<(), LogError> {
-    let mut cluster = look(admin, place, FIRST_ANSWER).await?;
+    // Where nobody answers, that is said soon.
+    look(admin, place, FIRST_ANSWER).await?;
+    for _ in 1..TRIES {
+        match create_and_check(admin, place, partitions).await {
+            Err(error @ LogError::Unreachable { .. }) => {
+                tracing::warn!(%error, "the topics are looked at again")
+            }
+            done => return done,
+        }
+    }
+    create_and_check(admin, place, partitions).await
+}
+
+async fn create_and_check(admin: &Arc<Admin>, place: &Place, partitions: Partitions) -> Result<(), LogError> {
+    let mut cluster = look(admin, place, ANSWER).await?;
     let missing: BTreeSet<Topic> =
         Topic::ALL.into_iter().filter(|topic| !cluster.topics.contains_key(topic)).collect();
     if !missing.is_empty() {
@@ -205,7 +221,11 @@ async fn settings_of(admin: &Admin, place: &Place, name: &str) -> Result<BTreeMa
 /// An error of the library's as one of the log's.
 pub(super) fn failure(place: &Place, error: &KafkaError) -> LogError {
     use RDKafkaErrorCode as Code;
-    match error.rdkafka_error_code() {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    match code {
         Some(
             Code::BrokerTransportFailure
             | Code::AllBrokersDown
