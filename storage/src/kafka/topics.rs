@@ -50,7 +50,7 @@ pub(super) async fn prepare(
     for _ in 1..TRIES {
         match create_and_check(admin, place, partitions).await {
             Err(error @ LogError::Unreachable { .. }) => {
-                tracing::warn!(%error, "the topics are looked at again")
+                tracing::warn!(%error, "the topics are looked at again");
             }
             done => return done,
         }
