@@ -23,13 +23,11 @@ pub(crate) fn start(logs: &Logs) {
         (given, _) => given,
     };
     let given = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
-    let given =
-        given.map(|text| text.parse().map_err(|error| format!("RUST_LOG={text:?} is not used: {error}")));
-    let (filter, mistake) = match given {
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(mistake)) => (EnvFilter::new(level), Some(mistake)),
-        None => (EnvFilter::new(level), None),
+    let (filter, mistake) = match given.as_deref().map(str::parse).transpose() {
+        Ok(filter) => (filter, None),
+        Err(error) => (None, Some(error)),
     };
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A line that cannot be written, because the disk behind stderr is full, is lost. Saying so there would panic.
     let lines = lines.log_internal_errors(false);
@@ -38,7 +36,7 @@ pub(crate) fn start(logs: &Logs) {
     } else {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
     }
-    if let Some(mistake) = mistake {
-        tracing::warn!("{mistake}");
+    if let Some(error) = mistake {
+        tracing::warn!("RUST_LOG={:?} is not used: {error}", given.unwrap_or_default());
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 
-use crate::spec::{Order, Report, Spec};
+use crate::spec::{Live, Order, Report, Spec};
 
 /// Links of one worker: some machines allow 20,000 descriptors, and no more.
 const LINKS_MAX: u64 = 18_000;
@@ -21,9 +21,8 @@ const TERMINATED: i32 = 143;
 /// The workers. Ends them when dropped.
 pub(crate) struct Crew {
     workers: Vec<Worker>,
-    /// What each has sent, by its place. They go on by themselves, and not at one pace.
+    /// What each sends, by its place.
     reports: Receiver<(usize, Result<Report>)>,
-    waiting: Vec<VecDeque<Report>>,
     links: u64,
 }
 
@@ -31,15 +30,8 @@ struct Worker {
     child: Child,
     orders: ChildStdin,
     links: u64,
-}
-
-/// What the links of all workers did so far.
-#[derive(Debug, Default)]
-pub(crate) struct Live {
-    /// Sign-ins that were answered.
-    pub(crate) sign_ins: u64,
-    /// Pings that went out.
-    pub(crate) pings: u64,
+    /// What it has sent while others were waited for: they go on by themselves, and not at one pace.
+    reports: VecDeque<Report>,
 }
 
 impl Crew {
@@ -69,10 +61,9 @@ impl Crew {
                 // Where the parent still waits, the worker has died.
                 drop(sender.send((place, Err(anyhow::anyhow!("a worker ended too early")))));
             });
-            workers.push(Worker { child, orders, links });
+            workers.push(Worker { child, orders, links, reports: VecDeque::new() });
         }
-        let waiting = workers.iter().map(|_| VecDeque::new()).collect();
-        Ok(Crew { workers, reports, waiting, links })
+        Ok(Crew { workers, reports, links })
     }
 
     /// Has so many links in all signed in.
@@ -83,9 +74,9 @@ impl Crew {
         }
         let mut sum = Live::default();
         self.gather(|report| match report {
-            Report::Live { sign_ins, pings } => {
-                sum.sign_ins += sign_ins;
-                sum.pings += pings;
+            Report::Live(live) => {
+                sum.sign_ins += live.sign_ins;
+                sum.pings += live.pings;
                 true
             }
             _ => false,
@@ -116,17 +107,17 @@ impl Crew {
 
     /// Waits until every worker has sent its next report, which is wanted; others are a mistake.
     pub(crate) fn gather(&mut self, mut wanted: impl FnMut(Report) -> bool) -> Result<()> {
-        while self.waiting.iter().any(VecDeque::is_empty) {
+        while self.workers.iter().any(|worker| worker.reports.is_empty()) {
             let (place, report) = self.reports.recv()?;
             let report = report?;
             if let Report::Failed(why) = report {
                 bail!("{why}");
             }
-            if let Some(waiting) = self.waiting.get_mut(place) {
-                waiting.push_back(report);
+            if let Some(worker) = self.workers.get_mut(place) {
+                worker.reports.push_back(report);
             }
         }
-        for report in self.waiting.iter_mut().filter_map(VecDeque::pop_front) {
+        for report in self.workers.iter_mut().filter_map(|worker| worker.reports.pop_front()) {
             ensure!(wanted(report), "a worker reports out of turn");
         }
         Ok(())

@@ -145,15 +145,13 @@ pub(crate) fn read(path: &Path, mut each: impl FnMut(u64, Note<'_>)) -> Result<u
     let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
     let mut rest = Vec::new();
     loop {
-        let mut device = [0; 8];
-        match file.read_exact(device.get_mut(..1).unwrap_or_default()) {
+        let (mut device, mut kind, mut length) = ([0; 8], [0; 1], [0; 4]);
+        match file.read_exact(&mut device) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 bail!("{} has no end: who wrote it was ended too early", path.display());
             }
             read => read?,
         }
-        file.read_exact(device.get_mut(1..).unwrap_or_default())?;
-        let (mut kind, mut length) = ([0; 1], [0; 4]);
         file.read_exact(&mut kind)?;
         file.read_exact(&mut length)?;
         let length = usize::try_from(u32::from_le_bytes(length))?;

@@ -59,11 +59,20 @@ pub(crate) enum Order {
     End,
 }
 
+/// What links did so far.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Live {
+    /// Sign-ins that were answered.
+    pub(crate) sign_ins: u64,
+    /// Pings that went out.
+    pub(crate) pings: u64,
+}
+
 /// From a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// All the links it was told to sign in are; so many sign-ins there were so far, and Pings.
-    Live { sign_ins: u64, pings: u64 },
+    /// All the links it was told to sign in are.
+    Live(Live),
     /// The groups are made.
     Founded,
     /// The last message was handed over.

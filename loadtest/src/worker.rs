@@ -15,7 +15,7 @@ use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::link::Link;
 use crate::plan::Plan;
-use crate::spec::{Load, Order, Report, Spec};
+use crate::spec::{Live, Load, Order, Report, Spec};
 use crate::tally::Tally;
 use crate::usage;
 
@@ -106,7 +106,7 @@ impl<'a> Worker<'a> {
                 bail!("{live} of {links} links signed in within {} s", self.spec.connect_s);
             }
         }
-        report(&Report::Live { sign_ins: self.tally.live, pings: self.tally.pings })
+        report(&Report::Live(Live { sign_ins: self.tally.live, pings: self.tally.pings }))
     }
 
     fn load(&mut self, load: &Load) -> Result<()> {
@@ -126,8 +126,7 @@ impl<'a> Worker<'a> {
         report(&Report::Drained)?;
         self.read_again(load.drain_us.max(STANDSTILL_US))?;
         self.judge();
-        let links = self.spec.links;
-        self.journal.as_ref().map_or(Ok(()), |journal| journal.finish(links))?;
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.finish(self.spec.links))?;
         report(&Report::Done(Box::new(self.tally.finish())))
     }
 

@@ -442,7 +442,9 @@ impl Device {
     }
 
     fn check(&self, body: &v1::send::Body) -> Result<(), SendError> {
-        let (bytes, max) = match body {
+        // What the server cannot read is never answered, and nothing behind it.
+        let whole = (body.encoded_len(), FRAME_BODY_BYTES_MAX);
+        let part = match body {
             v1::send::Body::Void(_) => return Err(SendError::Invalid("an app sends no Void")),
             v1::send::Body::Message(message) => (message.data.len(), self.body_bytes_max),
             v1::send::Body::CreateGroup(create) if create.members.len() > limits::GROUP_MEMBERS_MAX => {
@@ -450,18 +452,10 @@ impl Device {
             }
             v1::send::Body::CreateGroup(create) => (create.name.len(), limits::GROUP_NAME_BYTES_MAX),
             v1::send::Body::RenameGroup(rename) => (rename.name.len(), limits::GROUP_NAME_BYTES_MAX),
-            other => (other.encoded_len(), FRAME_BODY_BYTES_MAX),
+            _ => whole,
         };
-        if bytes > max {
-            return Err(SendError::TooLarge { bytes, max });
-        }
-        // What the server cannot read is never answered, and nothing behind it.
-        match body.encoded_len() {
-            bytes if bytes > FRAME_BODY_BYTES_MAX => {
-                Err(SendError::TooLarge { bytes, max: FRAME_BODY_BYTES_MAX })
-            }
-            _ => Ok(()),
-        }
+        let too_large = [part, whole].into_iter().find(|(bytes, max)| bytes > max);
+        too_large.map_or(Ok(()), |(bytes, max)| Err(SendError::TooLarge { bytes, max }))
     }
 
     fn next_frame(&mut self, now: Millis, request: u64) -> Option<Frame> {

@@ -393,8 +393,8 @@ impl Task {
     fn begin_closing(&mut self, now: Millis, flush: Duration, reply: Option<Reply<usize>>) {
         let flush_ms = u64::try_from(flush.as_millis()).unwrap_or(u64::MAX);
         let until = now.after(flush_ms);
-        let earlier = self.closing.take().map(|closing| closing.replies);
-        let replies = earlier.into_iter().flatten().chain(reply).collect();
+        let mut replies = self.closing.take().map(|closing| closing.replies).unwrap_or_default();
+        replies.extend(reply);
         self.closing = Some(Closing { until, replies });
         self.device.taken(now, self.taken.seq());
         self.device.flush();

@@ -20,16 +20,14 @@ const CQL: &str = "scylla://";
 pub(crate) fn check(values: &BTreeMap<&'static str, Effective>, mistakes: &mut Vec<Mistake>) -> Settings {
     let mut read = Reader { values, mistakes };
     let policy = parts::policy(&read);
-    let node = read.node();
-    let roles = node.roles;
     let settings = Settings {
-        node,
+        node: read.node(),
         storage: read.storage(),
         partitions: parts::partitions(&read),
         embedded: parts::embedded(&read),
         conn: parts::conn(&mut read, &policy),
         logic: parts::logic(&mut read, &policy),
-        api: read.between("api.listen", "api.address", roles.api),
+        api: read.between("api.listen", "api.address"),
         queries_max: read.size("api.queries_max"),
         ops_listen: read.listen("ops.listen"),
         logs: read.logs(),
@@ -37,6 +35,7 @@ pub(crate) fn check(values: &BTreeMap<&'static str, Effective>, mistakes: &mut V
     };
     read.roles_fit_storage(&settings);
     read.name_is_own(&settings);
+    read.peers_find(&settings);
     read.ports_differ(&settings);
     read.exposure(&settings);
     settings
@@ -72,12 +71,11 @@ impl Reader<'_> {
                 format!("is not valid; valid are 1 to {ID_BYTES_MAX} bytes without control characters"),
             );
         }
-        let roles = self.roles();
         Node {
             name,
-            roles,
+            roles: self.roles(),
             data: PathBuf::from(self.text("node.data")),
-            push: self.between("node.listen", "node.address", roles.conn),
+            push: self.between("node.listen", "node.address"),
         }
     }
 
@@ -87,23 +85,14 @@ impl Reader<'_> {
         Roles { conn: has("conn"), logic: has("logic"), api: has("api") }
     }
 
-    /// A port for other processes, which only remote storage has, and among them only those of a role.
-    fn between(&mut self, listen_key: &'static str, address_key: &'static str, role: bool) -> Between {
+    fn between(&mut self, listen_key: &'static str, address_key: &'static str) -> Between {
         let listen = self.listen(listen_key);
-        let is_open = role && self.text("storage.log").starts_with(KAFKA);
         let address = Some(self.text(address_key)).filter(|text| !text.is_empty());
         let valid = |text: &String| {
             text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
         };
-        match &address {
-            Some(text) if !valid(text) => {
-                self.mistake(address_key, format!("{text:?} is not valid; valid is host:port"));
-            }
-            None if is_open && listen.ip().is_unspecified() => self.mistake(
-                address_key,
-                format!("is needed, because nobody reaches {listen} by that name: give host:port"),
-            ),
-            _ => {}
+        if let Some(text) = address.as_ref().filter(|text| !valid(text)) {
+            self.mistake(address_key, format!("{text:?} is not valid; valid is host:port"));
         }
         Between { listen, address }
     }
@@ -234,6 +223,23 @@ impl Reader<'_> {
                 "node.name",
                 "is needed with remote storage: a name that no other process has and that stays over restarts",
             );
+        }
+    }
+
+    /// Whether others know where the ports for them are, as far as they are opened.
+    fn peers_find(&mut self, settings: &Settings) {
+        for (key, listen) in settings.listens() {
+            let (address_key, between) = match key {
+                "node.listen" => ("node.address", &settings.node.push),
+                "api.listen" => ("api.address", &settings.api),
+                _ => continue,
+            };
+            if between.address.is_none() && listen.ip().is_unspecified() {
+                self.mistake(
+                    address_key,
+                    format!("is needed, because nobody reaches {listen} by that name: give host:port"),
+                );
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use scylla::statement::unprepared::Statement;
 use super::columns::int;
 use super::place::Place;
 use super::schema;
-use super::session::{PREPARE, SCHEMA, prepare, quoted, within};
+use super::session::{SCHEMA, prepare, quoted, within};
 use super::trouble::{Trouble, failed, unavailable};
 use crate::tables::{LAYOUT_VERSION, Layout, StoreError};
 
@@ -102,8 +102,8 @@ async fn described(session: &Session, place: &Place, what: &str) -> Result<Query
     // Not as a value, for which the driver would prepare it on every node first. The name has nothing to escape.
     let mut statement = Statement::new(format!("SELECT {what} WHERE keyspace_name = '{}'", place.keyspace));
     statement.set_is_idempotent(true);
-    let read = session.query_unpaged(statement, ()).map_err(|error| Trouble::from(error).0);
-    within(PREPARE, "reading what the keyspace is", read).await?.into_rows_result().map_err(failed)
+    let read = session.query_unpaged(statement, ()).await.map_err(|error| Trouble::from(error).0)?;
+    read.into_rows_result().map_err(failed)
 }
 
 /// The tables that are not there.

@@ -44,7 +44,7 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(4);
 /// How long it may take to prepare all statements. The driver prepares on every node and waits for each without
 /// a limit of its own; one that hangs is given up after `KEEPALIVE + SILENCE`.
-pub(super) const PREPARE: Duration = Duration::from_secs(15);
+const PREPARE: Duration = Duration::from_secs(15);
 const _: () = assert!(PREPARE.as_secs() > 2 * (KEEPALIVE.as_secs() + SILENCE.as_secs()));
 /// How long one table may take to create, and how long the nodes may take to agree on the schema. Both wait for
 /// every node.

@@ -25,19 +25,8 @@ pub(super) fn descriptors_max() -> usize {
 
 /// Whether no more files can be opened, or hardly any.
 pub(super) fn is_out_of_descriptors() -> bool {
-    let mut opened = Vec::new();
-    for _ in 0..FEW {
-        match File::open("/dev/null") {
-            Ok(file) => opened.push(file),
-            Err(error) => {
-                return matches!(
-                    error.raw_os_error().map(Errno::from_raw_os_error),
-                    Some(Errno::MFILE | Errno::NFILE)
-                );
-            }
-        }
-    }
-    false
+    let opened: io::Result<Vec<File>> = (0..FEW).map(|_| File::open("/dev/null")).collect();
+    opened.is_err_and(|error| matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)))
 }
 
 #[cfg(test)]

@@ -46,20 +46,29 @@ pub(super) async fn prepare(
     partitions: Partitions,
 ) -> Result<(), LogError> {
     // Where nobody answers, that is said soon.
-    look(admin, place, FIRST_ANSWER).await?;
+    let mut first = Some(look(admin, place, FIRST_ANSWER).await?);
     for _ in 1..TRIES {
-        match create_and_check(admin, place, partitions).await {
+        match create_and_check(admin, place, partitions, first.take()).await {
             Err(error @ LogError::Unreachable { .. }) => {
                 tracing::warn!(%error, "the topics are looked at again");
             }
             done => return done,
         }
     }
-    create_and_check(admin, place, partitions).await
+    create_and_check(admin, place, partitions, None).await
 }
 
-async fn create_and_check(admin: &Arc<Admin>, place: &Place, partitions: Partitions) -> Result<(), LogError> {
-    let mut cluster = look(admin, place, ANSWER).await?;
+/// Looks first at what there is, where that was not `seen` already.
+async fn create_and_check(
+    admin: &Arc<Admin>,
+    place: &Place,
+    partitions: Partitions,
+    seen: Option<Cluster>,
+) -> Result<(), LogError> {
+    let mut cluster = match seen {
+        Some(cluster) => cluster,
+        None => look(admin, place, ANSWER).await?,
+    };
     let missing: BTreeSet<Topic> =
         Topic::ALL.into_iter().filter(|topic| !cluster.topics.contains_key(topic)).collect();
     if !missing.is_empty() {

@@ -125,14 +125,8 @@ async fn a_disk_full_to_the_last_byte_is_recovered_from_in_place() {
     let mut n = 0;
     for ballast in [3 * MIB, 3 * MIB / 2] {
         disk.ballast(ballast);
-        loop {
-            n += 1;
-            match append(&*producer, &reports, n).await {
-                Ok(()) => good.push(n),
-                Err(error) => break assert_eq!(error, AppendError::Rejected),
-            }
-            assert!(n < 2_000, "the disk never filled up");
-        }
+        let refused = append_until_refused(2_000, &*producer, &reports, &mut good, &mut n).await;
+        assert_eq!(refused, AppendError::Rejected);
         let refused = store.timelines().put(vec![entry(2)]).await;
         assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
         disk.drop_ballast();
@@ -175,14 +169,7 @@ async fn a_flush_that_finds_no_room_is_recovered_from_in_place() {
     disk.drop_ballast();
     let (mut good, mut n) = (Vec::new(), 0);
     // Far more than is collected before it is flushed.
-    let refused = loop {
-        n += 1;
-        match append(&*producer, &reports, n).await {
-            Ok(()) => good.push(n),
-            Err(error) => break error,
-        }
-        assert!(n < 40, "no flush failed");
-    };
+    let refused = append_until_refused(40, &*producer, &reports, &mut good, &mut n).await;
     assert_eq!(refused, AppendError::Rejected);
     let_go(strace);
     let enough = good.len() + 40;
@@ -201,7 +188,8 @@ async fn a_flush_without_descriptors_is_recovered_from_in_place() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { memtable_bytes: 64 * 1024, ..options(0) };
     let data = embedded::open(dir.path(), options.clone()).unwrap();
-    let (good, n) = flush_fails(&dir, &data, &["/dev/null"], AppendError::Rejected).await;
+    let failed = flush_fails(&dir, &data, &["/dev/null"], AppendError::Rejected).await;
+    let Some((good, n)) = failed else { return };
     drop(data);
     let data = embedded::open(dir.path(), options).unwrap();
     check(&*data.log(), &good, n).await;
@@ -216,44 +204,36 @@ async fn a_flush_that_fails_for_no_want_of_anything_is_fatal() {
     let on_fatal = Arc::new(move |fatal: &Fatal| told.send(fatal.clone()).unwrap());
     let options = Options { memtable_bytes: 64 * 1024, on_fatal, ..options(0) };
     let data = embedded::open(dir.path(), options.clone()).unwrap();
-    let (good, n) = flush_fails(&dir, &data, &[], AppendError::Fatal).await;
-    assert!(good.is_empty() || matches!(fatal.try_recv(), Ok(Fatal::Background(_))));
+    let failed = flush_fails(&dir, &data, &[], AppendError::Fatal).await;
+    let Some((good, n)) = failed else { return };
+    assert!(matches!(fatal.try_recv(), Ok(Fatal::Background(_))));
     drop(data);
     let data = embedded::open(dir.path(), options).unwrap();
     check(&*data.log(), &good, n).await;
 }
 
 /// Has tables of the log, and other files, find no descriptor until an append ends so, and appends on where it can.
-/// What was good, and the last one; nothing where calls cannot be injected.
+/// What was good, and the last one; none where calls cannot be injected.
 async fn flush_fails(
     dir: &TempDir,
     data: &Embedded,
     others: &[&str],
     outcome: AppendError,
-) -> (Vec<u64>, u64) {
+) -> Option<(Vec<u64>, u64)> {
     let reports = Reports::new();
     let producer = data.log().producer(100, reports.clone()).unwrap();
     let tables = (0..8).map(|n| dir.path().join(format!("data/keyspaces/1/tables/{n}")));
     let files: Vec<_> = tables.chain(others.iter().map(PathBuf::from)).collect();
-    let Some(strace) = failing("a flush that fails", "openat", "EMFILE", &files) else {
-        return (Vec::new(), 0);
-    };
+    let strace = failing("a flush that fails", "openat", "EMFILE", &files)?;
     let (mut good, mut n) = (Vec::new(), 0);
-    let ended = loop {
-        n += 1;
-        match append(&*producer, &reports, n).await {
-            Ok(()) => good.push(n),
-            Err(error) => break error,
-        }
-        assert!(n < 400, "no flush failed");
-    };
-    assert_eq!(ended, outcome);
+    let refused = append_until_refused(400, &*producer, &reports, &mut good, &mut n).await;
+    assert_eq!(refused, outcome);
     let_go(strace);
     if outcome == AppendError::Rejected {
         let enough = good.len() + 40;
         append_until(enough, &*producer, &reports, &mut good, &mut n).await;
     }
-    (good, n)
+    Some((good, n))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,6 +275,24 @@ async fn what_a_start_finds_is_on_disk_before_it_is_read() {
     assert!(matches!(opened, Err(OpenError::Io { .. })), "{opened:?}");
     let_go(strace);
     check(&*open(dir.path(), 0).log(), &[0, 1], 1).await;
+}
+
+/// Appends one record after the other until one is not taken, which is not the `most`th; why it is not.
+async fn append_until_refused(
+    most: u64,
+    producer: &dyn Producer,
+    reports: &Reports,
+    good: &mut Vec<u64>,
+    n: &mut u64,
+) -> AppendError {
+    loop {
+        *n += 1;
+        match append(producer, reports, *n).await {
+            Ok(()) => good.push(*n),
+            Err(error) => return error,
+        }
+        assert!(*n < most, "nothing was refused");
+    }
 }
 
 /// Appends one record after the other until so many are good in all.

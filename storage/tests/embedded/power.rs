@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
 use proto::{Tick, UserId};
+use storage::conformance::log as suite;
+use storage::conformance::reports::Reports;
 use storage::embedded::{self, Embedded, OpenError, Options};
-use storage::log::{Append, AppendError, Partitions, Report, Tag, Topic};
+use storage::log::{Partitions, Tag, Topic};
 use storage::tables::EntryRow;
 use tempfile::TempDir;
 
@@ -17,14 +18,6 @@ const PAGE: usize = 4096;
 const RECORDS: u64 = 40;
 /// Larger than a page, so that a page without the head of a row can be missing.
 const ROW: u64 = 9_000;
-
-struct Reports(mpsc::Sender<Result<(), AppendError>>);
-
-impl Report for Reports {
-    fn reported(&self, outcomes: &[(Tag, Result<(), AppendError>)]) {
-        outcomes.iter().for_each(|(_, result)| self.0.send(*result).unwrap());
-    }
-}
 
 /// Bytes that are never zero, as what a page that was not written reads as.
 fn body(number: u64) -> Bytes {
@@ -36,26 +29,18 @@ fn open(dir: &Path) -> Result<Embedded, OpenError> {
 }
 
 /// Appends a record, and waits until it is on disk.
-fn append(data: &Embedded, number: u64) {
-    append_bytes(data, number, body(number));
-}
-
-fn append_bytes(data: &Embedded, number: u64, record: Bytes) {
-    let (outcomes, reported) = mpsc::channel();
-    let producer = data.log().producer(1, Arc::new(Reports(outcomes))).unwrap();
-    assert_eq!(producer.append(Topic::Messages, 0, record, Tag(0, number)), Append::Queued);
-    reported.recv().unwrap().unwrap();
+async fn append(data: &Embedded, record: &Bytes) {
+    let reports = Reports::new();
+    let producer = data.log().producer(1, reports.clone()).unwrap();
+    suite::append(&*producer, Topic::Messages, 0, record, Tag(0, 0)).await;
+    reports.wait_ok(1).await;
 }
 
 async fn records(data: &Embedded) -> Vec<Bytes> {
     let log = data.log();
-    let (first, end) = log.bounds(Topic::Messages, 0).await.unwrap();
-    let mut reader = log.reader(Topic::Messages, 0, first).await.unwrap();
-    let mut read = Vec::new();
-    while (read.len() as u64) < end {
-        read.extend(reader.next(1 << 20).await.unwrap().into_iter().map(|record| record.bytes));
-    }
-    read
+    let count = usize::try_from(suite::end(&*log, Topic::Messages, 0).await).unwrap();
+    let mut reader = log.reader(Topic::Messages, 0, 0).await.unwrap();
+    suite::read(&mut *reader, count).await.into_iter().map(|record| record.bytes).collect()
 }
 
 /// A directory as it is on disk, by its files.
@@ -100,14 +85,16 @@ fn end(bytes: &[u8]) -> usize {
 async fn before_and_after() -> (Image, Image) {
     let dir = tempfile::tempdir().unwrap();
     let data = open(dir.path()).unwrap();
-    (0..RECORDS).for_each(|number| append(&data, number));
+    for number in 0..RECORDS {
+        append(&data, &body(number)).await;
+    }
     let mut synced = image(dir.path());
     for seq in 1..=6 {
         let user = UserId::new("ann").unwrap();
         let row = EntryRow { user, seq, at: Tick(seq), row: body(1_000 + seq) };
         data.store().timelines().put(vec![row]).await.unwrap();
     }
-    append(&data, RECORDS);
+    append(&data, &body(RECORDS)).await;
     let mut written = image(dir.path());
     for image in [&mut synced, &mut written] {
         let at = journal(image);
@@ -144,7 +131,7 @@ async fn a_power_cut_takes_nothing_that_was_synced_whichever_pages_it_kept_of_th
         assert!((0..).zip(&read).all(|(number, bytes)| *bytes == body(number)), "seed {seed}");
         // What comes next lies where the cut off lay.
         let next = read.len() as u64;
-        append(&data, next);
+        append(&data, &body(next)).await;
         drop(data);
         let data = open(dir.path()).unwrap();
         assert_eq!(records(&data).await.len() as u64, next + 1, "seed {seed}");
@@ -156,7 +143,9 @@ async fn small_records() -> (Image, Vec<Bytes>) {
     let dir = tempfile::tempdir().unwrap();
     let data = open(dir.path()).unwrap();
     let records: Vec<Bytes> = (0..RECORDS).map(|number| body(number).slice(..100)).collect();
-    (0..).zip(&records).for_each(|(number, record)| append_bytes(&data, number, record.clone()));
+    for record in &records {
+        append(&data, record).await;
+    }
     let mut image = image(dir.path());
     let at = journal(&image);
     let bytes = &mut image[at].1;
@@ -174,10 +163,13 @@ async fn damage_before_what_was_acknowledged_is_named_and_nothing_is_cut() {
     let batch = bytes.len() / records_of.len();
     let last = bytes.len() - 2 * batch;
     // Of the first it is not known which number it has.
-    for byte in (batch..last).step_by(7) {
+    let flipped = |byte: usize| {
         let mut damaged = sound.clone();
         damaged[at].1[byte] ^= 1 << (byte % 8);
-        check_refused(&damaged, at, name, &format!("byte {byte}"));
+        damaged
+    };
+    for byte in (batch..last).step_by(7) {
+        check_refused(&flipped(byte), at, name, &format!("byte {byte}"));
     }
     for from in (batch..last - PAGE).step_by(911) {
         let mut damaged = sound.clone();
@@ -189,8 +181,7 @@ async fn damage_before_what_was_acknowledged_is_named_and_nothing_is_cut() {
     let next = sound[at].0.with_file_name("1.jnl");
     let number = bytes.len() - batch + 5..bytes.len() - batch + 13;
     for byte in (batch..bytes.len() - 4).filter(|byte| !number.contains(byte)).step_by(97) {
-        let mut damaged = sound.clone();
-        damaged[at].1[byte] ^= 1 << (byte % 8);
+        let mut damaged = flipped(byte);
         damaged.push((next.clone(), vec![0; PAGE]));
         check_refused(&damaged, at, name, &format!("byte {byte} of a sealed journal"));
     }
