@@ -13,7 +13,7 @@ use super::started;
 use crate::tools::{now, run};
 
 /// How long a node may take to start, on two busy cores.
-const START: Duration = Duration::from_secs(180);
+const START: Duration = Duration::from_secs(480);
 /// How long it may take to end before it is killed.
 const END: Duration = Duration::from_secs(20);
 
