@@ -1,10 +1,12 @@
 //! The oracles: what must hold once everything has healed, judged from what devices were shown and told, and
 //! from the tables.
 
+mod rights;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
-use proto::{Code, ConversationId, UserId, v1};
+use proto::{ConversationId, UserId, v1};
 use v1::entry::Event;
 
 use crate::oracle::{Oracle, Violation};
@@ -25,7 +27,7 @@ pub struct View {
     /// Every send that was acknowledged to it: conversation, epoch, n, and whether it was a Void.
     pub acked: BTreeMap<Numbered, bool>,
     /// What was written to a link under each number, the first time.
-    pub sent: BTreeMap<(Option<ConversationId>, u64, u64), Option<v1::send::Body>>,
+    pub sent: BTreeMap<(Option<ConversationId>, u64, u64), v1::Send>,
     /// Whether it was put back from a backup, so that it may have sent a text again under another number.
     pub restored: bool,
     /// Where in `shown` the app had started again: there it may be shown once more what it had not yet stored.
@@ -62,7 +64,7 @@ pub fn all(views: &[View], store: &Store) -> Result<(), Violation> {
     exactly_once(views, &conversations, &timelines).map_err(|words| Oracle::ExactlyOnce.says(words))?;
     as_sent(views, &conversations).map_err(|words| Oracle::AsSent.says(words))?;
     received_by_members(&conversations, &timelines).map_err(|words| Oracle::Members.says(words))?;
-    blocks(&timelines).map_err(|words| Oracle::Blocks.says(words))
+    rights::are_kept(views, &timelines).map_err(|words| Oracle::Rights.says(words))
 }
 
 type Timelines = BTreeMap<String, Vec<v1::Entry>>;
@@ -232,30 +234,6 @@ fn apply(entry: &v1::Entry, members: &mut BTreeSet<String>) -> BTreeSet<String> 
     gone
 }
 
-/// A direct message is turned down exactly while one of the two blocks the other, in the order of server time.
-fn blocks(timelines: &Timelines) -> Result<(), String> {
-    let mut all: BTreeMap<(Vec<u8>, u64), &v1::Entry> = BTreeMap::new();
-    for entry in timelines.values().flatten() {
-        all.insert((entry.conversation.to_vec(), entry.time_us), entry);
-    }
-    let mut blocking: BTreeMap<&[u8], BTreeSet<&str>> = BTreeMap::new();
-    for ((id, _), entry) in &all {
-        let by = blocking.entry(id).or_default();
-        match &entry.event {
-            Some(Event::Blocked(_)) => drop(by.insert(&entry.sender)),
-            Some(Event::Unblocked(_)) => drop(by.remove(entry.sender.as_str())),
-            Some(Event::Message(_)) if !by.is_empty() => {
-                return Err(format!("number {} was accepted while {by:?} blocked", entry.no));
-            }
-            Some(Event::Rejected(r)) if r.code == Code::Blocked.number() && by.is_empty() => {
-                return Err(format!("({}, {}) was turned down without a block", entry.epoch, entry.n));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// User, device, epoch, n.
 type Origin<'a> = (&'a str, &'a str, u64, u64);
 
@@ -295,7 +273,7 @@ fn as_sent(views: &[View], conversations: &Conversations) -> Result<(), String> 
     let mut texts = BTreeSet::new();
     for (id, entry) in conversations.iter().flat_map(|(id, es)| es.values().map(move |e| (id, e))) {
         let view = views.get(entry.device.as_str()).ok_or(format!("{} sent, who is nobody", entry.device))?;
-        let sent = view.sent.get(&(Some(*id), entry.epoch, entry.n));
+        let sent = view.sent.get(&(Some(*id), entry.epoch, entry.n)).map(|send| &send.body);
         let agrees = match (&entry.event, sent) {
             (Some(Event::Message(stands)), Some(Some(v1::send::Body::Message(sent)))) => stands == sent,
             (Some(Event::Message(_)), _) | (_, None) => false,

@@ -60,6 +60,12 @@ impl Device {
         &mut self.core
     }
 
+    /// Whether a copy of the store is kept.
+    #[must_use]
+    pub fn has_backup(&self) -> bool {
+        self.backup.is_some()
+    }
+
     /// Keeps a copy of the store.
     pub fn back_up(&mut self) {
         self.backup = Some(self.store.clone());
@@ -109,8 +115,8 @@ impl Device {
                 if let Some(v1::client_frame::Frame::Send(send)) = &frame.frame {
                     let conversation = conversation(&self.who.user, send);
                     let known = self.view.sent.entry((conversation, send.epoch, send.n));
-                    let known = known.or_insert_with(|| send.body.clone());
-                    if *known != send.body && !matches!(send.body, Some(v1::send::Body::Void(_))) {
+                    let known = known.or_insert_with(|| send.clone());
+                    if known.body != send.body && !matches!(send.body, Some(v1::send::Body::Void(_))) {
                         let words = format!("({}, {}) was sent as two things", send.epoch, send.n);
                         shared.witness.borrow_mut().object(Oracle::AsSent.says(words));
                     }

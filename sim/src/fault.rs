@@ -14,7 +14,7 @@ pub enum Fault {
     RefusedAppend,
     /// An append times out and never lands.
     LostAppend,
-    /// An append times out and lands later all the same.
+    /// An append times out although it landed, or lands later all the same.
     LateAppend,
     /// An append lands twice.
     RepeatedAppend,
@@ -46,8 +46,10 @@ pub enum Fault {
     RunKilled,
     /// A successor takes over while the old run goes on.
     Takeover,
-    /// A logic node's partitions all move to another node.
+    /// A logic node's partitions all move to other nodes, while its runs go on.
     Rebalance,
+    /// A logic node's process dies, with all of its runs.
+    LogicKilled,
     /// The log's clock jumps, by up to an hour, either way.
     ClockJump,
     /// The tables answer nobody for a while.
@@ -58,7 +60,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 22] = [
+    pub const ALL: [Fault; 23] = [
         Fault::RefusedAppend,
         Fault::LostAppend,
         Fault::LateAppend,
@@ -78,6 +80,7 @@ impl Fault {
         Fault::RunKilled,
         Fault::Takeover,
         Fault::Rebalance,
+        Fault::LogicKilled,
         Fault::ClockJump,
         Fault::SlowStore,
         Fault::FailedRow,

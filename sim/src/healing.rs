@@ -54,7 +54,10 @@ impl World {
             self.conversations.retain(|run| run.partition() != partition);
             match kept {
                 Some(run) => self.conversations.push(run),
-                None => self.start_conversations(partition)?,
+                None => {
+                    let home = self.any_logic();
+                    self.start_conversations(partition, home)?;
+                }
             }
         }
         for partition in 0..self.shared.partitions.timelines {
@@ -67,7 +70,10 @@ impl World {
             self.timelines.retain(|run| run.partition != partition);
             match kept {
                 Some(run) => self.timelines.push(run),
-                None => self.start_timelines(partition)?,
+                None => {
+                    let home = self.any_logic();
+                    self.start_timelines(partition, home)?;
+                }
             }
         }
         Ok(())

@@ -86,14 +86,15 @@ impl<T> Producer<T> {
         if self.queue.get(i).is_some_and(|item| item.tag.is_none()) {
             return None;
         }
-        let lands = i == 0 && rng.random_bool(0.5);
-        let fault = if lands { Fault::LateAppend } else { Fault::LostAppend };
+        let has_landed = self.queue.get(i).is_some_and(|item| item.landed);
+        let lands = !has_landed && i == 0 && rng.random_bool(0.5);
+        let fault = if lands || has_landed { Fault::LateAppend } else { Fault::LostAppend };
         if !faults.happens(fault, rng, 1.0) {
             return None;
         }
         let mut item = self.queue.remove(i);
         let tag = item.tag.take();
-        if !item.landed && lands {
+        if lands {
             self.queue.insert(0, item);
         }
         tag.map(|tag| (tag, false))

@@ -42,6 +42,10 @@ pub enum Mutation {
     OutputGapTaken,
     /// A block is not read back from the row: a blocked sender gets through.
     BlockForgotten,
+    /// A group's owner is not read back from the row: nobody may rename or dissolve it.
+    OwnerForgotten,
+    /// A conversation's last member is not read back from the rows: a member is turned down.
+    MemberForgotten,
     /// Sends are acknowledged as they land, also after one that failed: the later one is dropped as behind a gap, and nobody sends it again.
     AckOutOfOrder,
     /// A send is acknowledged when it is queued: it may never land.
@@ -82,7 +86,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every one of them.
-    pub const ALL: [Mutation; 36] = [
+    pub const ALL: [Mutation; 38] = [
         Mutation::NoPrev,
         Mutation::FailedReportIgnored,
         Mutation::RowsNoPrefix,
@@ -101,6 +105,8 @@ impl Mutation {
         Mutation::OutputRepeatTaken,
         Mutation::OutputGapTaken,
         Mutation::BlockForgotten,
+        Mutation::OwnerForgotten,
+        Mutation::MemberForgotten,
         Mutation::AckOutOfOrder,
         Mutation::AckBeforeReport,
         Mutation::NumberNotDurable,
@@ -184,6 +190,12 @@ impl Mutation {
             }
             Mutation::BlockForgotten => {
                 ("a block is not read back from the row", "a blocked sender gets through")
+            }
+            Mutation::OwnerForgotten => {
+                ("a group's owner is not read back from the row", "nobody may rename or dissolve it")
+            }
+            Mutation::MemberForgotten => {
+                ("a conversation's last member is not read back from the rows", "a member is turned down")
             }
             Mutation::AckOutOfOrder => (
                 "sends are acknowledged as they land, also after one that failed",

@@ -25,8 +25,8 @@ pub enum Oracle {
     SenderOrder,
     /// Every number was received by exactly those who were members then.
     Members,
-    /// A direct message is turned down exactly while one of the two blocks the other.
-    Blocks,
+    /// Every send does what it asks for, or is turned down, as a model of the rules has it.
+    Rights,
     /// Every acknowledged send stands exactly once.
     ExactlyOnce,
     /// What stands is what the device sent under that number, and the number keeps its content.
@@ -58,7 +58,7 @@ impl Oracle {
         Oracle::OneOrder,
         Oracle::SenderOrder,
         Oracle::Members,
-        Oracle::Blocks,
+        Oracle::Rights,
         Oracle::ExactlyOnce,
         Oracle::AsSent,
         Oracle::Forward,

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use logic::timeline::{CompleteRoster, RosterAction, SessionGrant};
 use prost::Message;
+use proto::limits::SYNC_ENTRIES_MAX;
 use proto::{UserId, v1};
+use rand::RngExt;
 use rand::rngs::SmallRng;
 use storage::tables::Fence;
 
@@ -106,7 +108,7 @@ impl TimelineRun {
     ///
     /// # Errors
     /// A stored row cannot be read.
-    pub fn hear(&mut self, shared: &mut Shared, i: usize) -> Result<(), Violation> {
+    pub fn hear(&mut self, shared: &mut Shared, i: usize, rng: &mut SmallRng) -> Result<(), Violation> {
         // A roster waits until this run may act; so does all behind it.
         if !self.is_active() || !self.effects.is_empty() {
             return Ok(());
@@ -115,7 +117,7 @@ impl TimelineRun {
         let node = stream.node.clone();
         match stream.up.pop_front().and_then(|up| up.up) {
             Some(v1::up::Up::Roster(roster)) => self.compare(shared, &node, &roster),
-            Some(v1::up::Up::Sync(ask)) => self.sync(shared, i, &ask),
+            Some(v1::up::Up::Sync(ask)) => self.sync(shared, i, &ask, rng),
             Some(v1::up::Up::Refused(_)) => {
                 self.stopped = true;
                 Ok(())
@@ -170,21 +172,31 @@ impl TimelineRun {
         }
     }
 
-    fn sync(&mut self, shared: &Shared, i: usize, ask: &v1::SyncAsk) -> Result<(), Violation> {
+    fn sync(
+        &mut self,
+        shared: &Shared,
+        i: usize,
+        ask: &v1::SyncAsk,
+        rng: &mut SmallRng,
+    ) -> Result<(), Violation> {
         let user = UserId::new(&ask.user).map_err(|e| e.to_string())?;
         self.load(shared, vec![user.clone()])?;
         let head = self.head(shared, &user);
         let first = self.stage.user(&user).map_or(1, |view| view.first);
         let trusts_row = shared.breaks(Mutation::StoredHead);
-        let result = if ask.after > head && !trusts_row {
-            let fault = proto::Fault::new(proto::Code::StaleRead, "above the head");
-            v1::sync_answer::Result::Error(fault.to_error(None))
-        } else {
-            // Not beyond the head: a later owner may have stored more, and the next answer would go back.
-            let limit = u64::from(ask.limit.max(1)).min(head.saturating_sub(ask.after));
-            let entries = shared.entries(&user, ask.after, usize::try_from(limit).unwrap_or(usize::MAX))?;
+        // Not beyond the head: a later owner may have stored more, and the next answer would go back.
+        let limit = u64::from(ask.limit.max(1)).min(head.saturating_sub(ask.after));
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(SYNC_ENTRIES_MAX);
+        let mut entries = shared.entries(&user, ask.after, limit)?;
+        let is_whole = entries.len() == limit && ask.after <= head;
+        // What a page has no room for is asked for again; here that is now and then after very few.
+        entries.truncate(if rng.random_bool(0.5) { rng.random_range(1..=4) } else { limit });
+        let result = if is_whole || trusts_row {
             let page = v1::SyncPage { entries, head, first, truncated: false };
             v1::sync_answer::Result::Page(page.encode_to_vec().into())
+        } else {
+            let fault = proto::Fault::new(proto::Code::StaleRead, "the page is not whole, or above the head");
+            v1::sync_answer::Result::Error(fault.to_error(None))
         };
         let (link, request_id) = (ask.link, ask.request_id);
         let answer = v1::SyncAnswer { link, request_id, result: Some(result), told: head };

@@ -28,7 +28,7 @@ impl World {
                     }
                 }
                 if self.rng.random_bool(0.7) {
-                    run.hear(&mut self.shared, i)?;
+                    run.hear(&mut self.shared, i, &mut self.rng)?;
                 }
             }
             if self.rng.random_bool(0.3) {

@@ -74,7 +74,7 @@ pub(crate) fn leave_out(shared: &Shared, output: &mut v1::Output) {
     }
 }
 
-/// A conversation's row as it is read; without its blocks, or behind, where that is the defect.
+/// A conversation's row as it is read; incomplete, or behind, where that is the defect.
 #[must_use]
 pub(crate) fn read(shared: &Shared, id: &ConversationId) -> Option<ConversationRow> {
     let mut row = shared.store.conversations.get(id)?.clone();
@@ -83,11 +83,17 @@ pub(crate) fn read(shared: &Shared, id: &ConversationId) -> Option<ConversationR
             *bytes = v1::SenderRow { n: number.n.saturating_sub(1), ..number }.encode_to_vec().into();
         }
     }
-    if shared.breaks(Mutation::BlockForgotten)
-        && let Ok(mut head) = v1::ConversationHead::decode(row.head.clone())
-    {
-        head.blocked_by.clear();
+    if let Ok(mut head) = v1::ConversationHead::decode(row.head.clone()) {
+        if shared.breaks(Mutation::BlockForgotten) {
+            head.blocked_by.clear();
+        }
+        if shared.breaks(Mutation::OwnerForgotten) {
+            head.owner.clear();
+        }
         row.head = head.encode_to_vec().into();
+    }
+    if shared.breaks(Mutation::MemberForgotten) {
+        row.members.pop();
     }
     Some(row)
 }

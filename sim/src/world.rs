@@ -150,10 +150,12 @@ impl World {
             counter: 10,
         };
         for partition in 0..world.shared.partitions.messages {
-            world.start_conversations(partition)?;
+            let home = world.any_logic();
+            world.start_conversations(partition, home)?;
         }
         for partition in 0..world.shared.partitions.timelines {
-            world.start_timelines(partition)?;
+            let home = world.any_logic();
+            world.start_timelines(partition, home)?;
         }
         Ok(world)
     }
@@ -208,9 +210,13 @@ impl World {
         self.counter
     }
 
+    /// One of the logic nodes.
+    pub(crate) fn any_logic(&mut self) -> usize {
+        self.rng.random_range(0..self.logics)
+    }
+
     /// A new run on a messages partition; of too many the oldest ends.
-    pub(crate) fn start_conversations(&mut self, partition: Partition) -> Result<(), Violation> {
-        let home = self.rng.random_range(0..self.logics);
+    pub(crate) fn start_conversations(&mut self, partition: Partition, home: usize) -> Result<(), Violation> {
         self.conversations.push(ConversationRun::start(&self.shared, partition, home)?);
         if self.conversations.len() > 2 * self.shared.partitions.messages as usize + 1 {
             self.conversations.remove(0);
@@ -219,8 +225,8 @@ impl World {
     }
 
     /// A new run on a timelines partition; of too many the oldest ends.
-    pub(crate) fn start_timelines(&mut self, partition: Partition) -> Result<(), Violation> {
-        let (me, home) = (self.count(), self.rng.random_range(0..self.logics));
+    pub(crate) fn start_timelines(&mut self, partition: Partition, home: usize) -> Result<(), Violation> {
+        let me = self.count();
         self.timelines.push(TimelineRun::start(&self.shared, partition, me, home)?);
         if self.timelines.len() > 3 * self.shared.partitions.timelines as usize {
             self.timelines.first_mut().into_iter().for_each(TimelineRun::break_streams);

@@ -1,8 +1,9 @@
 //! What was shown and stored, as it should be, and spoilt in every way that an oracle has a word for.
 
 use bytes::Bytes;
-use proto::{DeviceId, Tick};
+use proto::{Code, DeviceId, Tick};
 use storage::tables::{EntryRow, HistoryRow};
+use v1::send::Body;
 
 use super::*;
 
@@ -24,7 +25,7 @@ impl Fine {
     fn says(&mut self, n: u64) {
         let text = format!("text {n}").into_bytes();
         let message = v1::Message { kind: 1, data: text.into() };
-        self.views[0].sent.insert((Some(id()), 1, n), Some(v1::send::Body::Message(message.clone())));
+        self.sent("ann", n, Body::Message(message.clone()));
         self.views[0].acked.insert((id(), 1, n), false);
         let no = self.store.history.len() as u64 + 1;
         let entry = entry(no, n, Event::Message(message));
@@ -38,8 +39,25 @@ impl Fine {
         USERS.iter().for_each(|user| self.shown(user, &entry, Bytes::new()));
     }
 
-    /// Something that only one of them is told.
+    /// To the other of the two.
+    fn sent(&mut self, user: &str, n: u64, body: Body) {
+        let peer = USERS.iter().find(|other| **other != user).unwrap();
+        let to = Some(v1::send::To::User((*peer).into()));
+        let view = self.views.iter_mut().find(|view| view.user == user).unwrap();
+        view.sent.insert((Some(id()), 1, n), v1::Send { to, epoch: 1, n, body: Some(body) });
+    }
+
+    /// Something that only one of them is told: who sent it.
     fn told(&mut self, user: &str, time_us: u64, n: u64, event: Event) {
+        self.sent(
+            user,
+            n,
+            match event {
+                Event::Blocked(_) => Body::Block(v1::Block {}),
+                Event::Unblocked(_) => Body::Unblock(v1::Unblock {}),
+                _ => Body::Message(v1::Message::default()),
+            },
+        );
         let told =
             v1::Entry { time_us, sender: user.into(), device: format!("{user}-1"), ..entry(0, n, event) };
         self.shown(user, &told, told.encode_to_vec().into());
@@ -187,10 +205,10 @@ fn blocks_that_do_not_hold_or_hold_too_long_are_seen() {
     let mut fine = Fine::new();
     fine.told("bob", 5, 1, Event::Blocked(v1::Blocked {}));
     fine.says(1);
-    assert_eq!(fine.objects(), Some(Oracle::Blocks));
+    assert_eq!(fine.objects(), Some(Oracle::Rights));
     let mut fine = Fine::new();
     fine.told("ann", 5, 1, rejected());
-    assert_eq!(fine.objects(), Some(Oracle::Blocks));
+    assert_eq!(fine.objects(), Some(Oracle::Rights));
 }
 
 #[test]
