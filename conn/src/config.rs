@@ -32,7 +32,8 @@ pub struct Config {
     pub heartbeat_min_ms: u32,
     /// See `heartbeat_min_ms`.
     pub heartbeat_max_ms: u32,
-    /// Silence after which a link is closed, in ms. Default 55,000: twice the longest heartbeat and 5 s.
+    /// Silence after which a link is closed, in ms. Default 54,000: twice the longest heartbeat, and 4 s, so that half-open
+    /// links are found within twice the heartbeat and 5 s.
     /// Less than that closes links that live.
     pub idle_timeout_ms: u64,
     /// How long a device may not read while something waits for it, in ms. Default 15,000. Too small
@@ -94,7 +95,7 @@ impl Default for Config {
             sign_in_timeout_ms: 30_000,
             heartbeat_min_ms: 20_000,
             heartbeat_max_ms: 25_000,
-            idle_timeout_ms: 55_000,
+            idle_timeout_ms: 54_000,
             write_stall_timeout_ms: 15_000,
             linger_ms: 1_000,
             frames_per_s: 1_000,

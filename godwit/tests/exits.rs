@@ -85,7 +85,7 @@ fn wrong_settings_are_2_and_reported_together() {
     std::fs::write(dir.path().join("godwit.toml"), &default).unwrap();
     let shown = godwit(dir.path(), &["config", "show"]);
     assert_eq!(shown.code, Some(0));
-    assert!(shown.out.contains("idle_timeout_ms = 55000 # godwit.toml"), "{}", shown.out);
+    assert!(shown.out.contains("idle_timeout_ms = 54000 # godwit.toml"), "{}", shown.out);
 }
 
 #[test]

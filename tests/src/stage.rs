@@ -93,15 +93,23 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts it, each server with these arguments of `godwit serve` besides.
     pub(crate) fn start(storage: &Storage, dir: &Path, more: &[&str]) -> Self {
-        let (servers, disk) = match storage {
+        Self::start_on(None, storage, dir, more)
+    }
+
+    /// As [`Stage::start`]; embedded data, and its server's log, are on a disk that can be made full.
+    pub(crate) fn start_with_disk(storage: &Storage, dir: &Path, more: &[&str]) -> Self {
+        let disk = matches!(storage, Storage::Embedded).then(|| Disk::mount(&dir.join("disk")));
+        Self::start_on(disk, storage, dir, more)
+    }
+
+    fn start_on(disk: Option<Disk>, storage: &Storage, dir: &Path, more: &[&str]) -> Self {
+        let servers = match storage {
             Storage::Embedded => {
-                // The log is on the disk, too: what a full one does to it belongs to the fault.
-                let disk = Disk::mount(&dir.join("disk"));
                 let clock = Clock::new(dir, "server");
-                let server = Server::start_with(&disk.0, "server", more, clock.environment());
-                (vec![(server, clock)], Some(disk))
+                let at = disk.as_ref().map_or(dir, |disk| &disk.0);
+                vec![(Server::start_with(at, "server", more, clock.environment()), clock)]
             }
-            Storage::Cluster { backends, .. } => (cluster(backends, dir, more), None),
+            Storage::Cluster { backends, .. } => cluster(backends, dir, more),
         };
         let (servers, clocks) = servers.into_iter().unzip();
         Self { storage: storage.clone(), servers, clocks, disk, dir: dir.to_owned() }
@@ -117,7 +125,7 @@ impl Stage {
     }
 
     pub(crate) fn disk(&self) -> &Disk {
-        self.disk.as_ref().expect("embedded data has a disk")
+        self.disk.as_ref().expect("embedded data is on a disk of its own")
     }
 
     pub(crate) fn has_links(&self, links: u32) -> bool {

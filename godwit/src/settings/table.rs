@@ -152,9 +152,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "conn.idle_timeout_ms",
         number(1000, DAY_MS),
-        "55000",
+        "54000",
         "Silence after which a link is closed, in milliseconds: above twice the longest heartbeat.",
-        "Too small closes links that live; too large keeps dead ones.",
+        "Too small closes links that live; more than twice the longest heartbeat and 4 s finds half-open ones later than promised (G13).",
     ),
     setting(
         "conn.write_stall_timeout_ms",

@@ -84,7 +84,7 @@ impl Campaign {
     #[must_use]
     pub fn run(&self) -> Report {
         let mut rng = SmallRng::seed_from_u64(self.seed);
-        let mut stage = Stage::start(&self.storage, &self.dir, &QUICK);
+        let mut stage = Stage::start_with_disk(&self.storage, &self.dir, &QUICK);
         let lasts = Duration::from_secs(u64::from(self.messages.div_ceil(self.rate)));
         let load = Load { links: self.links, rate: self.rate, duration: lasts * SLOW };
         let more = ["--drain", DRAIN, "--groups", "10", "--twins"];

@@ -178,7 +178,7 @@ impl Display for Report {
         writeln!(
             f,
             "It holds where a fault's 99th percentile is back within {} s ({} s where the store stood), the users of a killed logic process are served \
-             within {} s, a flood's is at most {FLOOD_RATIO} times that before, no memory is a tenth above the formula, and floods were at most a tenth smaller than asked for.",
+             within {} s, a flood's is at most {FLOOD_RATIO} times that before, no memory is a tenth above the formula, and floods were at most a tenth smaller than asked for. Data is on the disk, where an fsync takes its time; who floods runs on the same machine, and gives way to the servers (nice 19).",
             BACK.as_secs(),
             BACK_FROM_STANDING.as_secs(),
             TAKEN_OVER.as_secs(),

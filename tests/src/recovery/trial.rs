@@ -9,7 +9,7 @@ use crate::process::signal;
 use crate::stage::{Stage, Storage};
 use crate::trace::Injection;
 
-/// Packets are dropped for so long: a server leaves a silent link after 55 s.
+/// Packets are dropped for so long: a server leaves a silent link after 54 s.
 const LASTS: Duration = Duration::from_secs(70);
 /// Floods last so long.
 const FLOODS: Duration = Duration::from_secs(60);
