@@ -97,14 +97,14 @@ impl Conversation {
         }
         let users = create.members.iter().chain([&view.user]);
         let members: BTreeMap<String, u64> = users.map(|user| (user.clone(), no)).collect();
+        if members.len() > GROUP_MEMBERS_MAX {
+            return Err(Code::GroupFull);
+        }
         let role = |user: &String| if *user == view.user { v1::Role::Owner } else { v1::Role::Member };
-        let listed = members.keys();
-        let listed = listed.map(|user| v1::Member { user: user.clone(), role: role(user).into(), since: no });
-        let event = v1::GroupCreated { name: create.name.clone(), members: listed.collect() };
-        let has_room = members.len() <= GROUP_MEMBERS_MAX;
-        self.group =
-            Some(Group { name: create.name.clone(), owner: view.user.clone(), members }).filter(|_| has_room);
-        has_room.then_some(Event::GroupCreated(event)).ok_or(Code::GroupFull)
+        let member = |user: &String| v1::Member { user: user.clone(), role: role(user).into(), since: no };
+        let (name, listed) = (create.name.clone(), members.keys().map(member).collect());
+        self.group = Some(Group { name: name.clone(), owner: view.user.clone(), members });
+        Ok(Event::GroupCreated(v1::GroupCreated { name, members: listed }))
     }
 }
 
