@@ -1,6 +1,7 @@
 //! What a process that dies leaves behind: killed in the middle of its work, and stopped by a failed
 //! fsync. The process that dies is this test binary, run again as `dying_process`.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -165,13 +166,54 @@ async fn killed_in_the_middle_nothing_reported_is_lost() {
     }
 }
 
+/// What the process is seen to do: writes and fsyncs, by thread, with the names of files.
+const SEEN: [&str; 6] = ["-f", "-y", "-e", "trace=write,fsync,fdatasync", "-s", "16"];
+
+/// How often a thread reported records. Whenever one did, what it had written to a journal was synced, with success.
+fn reports_of_what_is_synced(trace: &Path) -> usize {
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let (mut unsynced, mut reports) = (HashSet::new(), 0);
+    for line in trace.lines() {
+        let (thread, call) = line.split_once(' ').unwrap();
+        let is_write = call.contains("write(");
+        if is_write && call.contains(".jnl>") {
+            unsynced.insert(thread);
+        } else if is_write && call.contains("\"reported") {
+            assert!(!unsynced.contains(thread), "reported, and not synced: {line}");
+            reports += 1;
+        } else if (call.contains(".jnl>") || call.contains("sync resumed>")) && call.ends_with("= 0") {
+            unsynced.remove(thread);
+        }
+    }
+    reports
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_reported_before_it_is_synced() {
+    let _alone = ALONE.lock().await;
+    let (dir, seen) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let mut dying = start(dir.path());
+    let pid = dying.child.id().to_string();
+    let look = [&SEEN[..], &["-o", seen.path().to_str().unwrap(), "-p", &pid]].concat();
+    let strace = attached("what is synced", &look);
+    let lines = dying.lines.by_ref().take(2_000).map(Result::unwrap).filter(|l| l.starts_with("reported"));
+    assert!(lines.count() > 100);
+    dying.child.kill().unwrap();
+    dying.child.wait().unwrap();
+    let Some(mut strace) = strace else { return };
+    strace.wait().unwrap();
+    let reports = reports_of_what_is_synced(seen.path());
+    assert!(reports > 3, "{reports} reports were seen");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_fsync_ends_the_process() {
     let _alone = ALONE.lock().await;
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, seen) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
     let mut dying = start(dir.path());
     let pid = dying.child.id().to_string();
-    let fail_fsyncs = ["-f", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "-p", &pid];
+    let out = ["-o", seen.path().to_str().unwrap(), "-p", &pid];
+    let fail_fsyncs = [&SEEN[..], &["-e", "inject=fsync,fdatasync:error=EIO"], &out].concat();
     let Some(mut strace) = attached("a failed fsync", &fail_fsyncs) else {
         dying.child.kill().unwrap();
         dying.child.wait().unwrap();
@@ -183,5 +225,6 @@ async fn a_failed_fsync_ends_the_process() {
     }
     assert_eq!(dying.child.wait().unwrap().code(), Some(EXIT_FSYNC));
     strace.wait().unwrap();
+    reports_of_what_is_synced(seen.path());
     check(dir.path(), &said).await;
 }
