@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use logic::api::Api;
@@ -257,8 +258,10 @@ async fn a_caller_that_has_seen_more_waits_for_it_and_not_for_ever() {
     let fixture = Fixture::new().await;
     let newer = v1::HistoryRequest { min_no: 31, ..of_group(group("g")) };
     let group_to_be = v1::MembersRequest { group: group("none").to_bytes(), min_no: 1, ..Default::default() };
-    let (history, members) =
-        tokio::join!(fixture.history("owner", newer.clone()), fixture.members("owner", group_to_be));
+    let both = async {
+        tokio::join!(fixture.history("owner", newer.clone()), fixture.members("owner", group_to_be))
+    };
+    let (history, members) = tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
     assert_eq!((history, members), (fault("UNAVAILABLE"), fault("UNAVAILABLE")));
     let (waited, ()) = tokio::join!(fixture.history("owner", newer), async {
         tokio::task::yield_now().await;
