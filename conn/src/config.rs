@@ -34,7 +34,7 @@ pub struct Config {
     pub heartbeat_max_ms: u32,
     /// Silence after which a link is closed, in ms. Default 54,000: twice the longest heartbeat, and 4 s, so that half-open
     /// links are found within twice the heartbeat and 5 s.
-    /// Less than that closes links that live.
+    /// Less than twice the heartbeat closes links that live.
     pub idle_timeout_ms: u64,
     /// How long a device may not read while something waits for it, in ms. Default 15,000. Too small
     /// closes links that change cells; too large keeps what waits for dead ones.

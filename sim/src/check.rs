@@ -234,6 +234,16 @@ fn apply(entry: &v1::Entry, members: &mut BTreeSet<String>) -> BTreeSet<String> 
     gone
 }
 
+fn by_device(views: &[View]) -> BTreeMap<&str, &View> {
+    views.iter().map(|view| (view.device.as_str(), view)).collect()
+}
+
+/// The device that an entry is of.
+fn sender<'a>(views: &BTreeMap<&str, &'a View>, entry: &v1::Entry) -> Result<&'a View, String> {
+    let view = views.get(entry.device.as_str()).copied();
+    view.ok_or_else(|| format!("{} sent, who is nobody", entry.device))
+}
+
 /// User, device, epoch, n.
 type Origin<'a> = (&'a str, &'a str, u64, u64);
 
@@ -269,10 +279,10 @@ fn exactly_once(views: &[View], conversations: &Conversations, timelines: &Timel
 /// Whatever stands in a conversation was sent under its number, and a message says what was sent: no text twice,
 /// as the apps never say the same thing again.
 fn as_sent(views: &[View], conversations: &Conversations) -> Result<(), String> {
-    let views: BTreeMap<&str, &View> = views.iter().map(|view| (view.device.as_str(), view)).collect();
+    let views = by_device(views);
     let mut texts = BTreeSet::new();
     for (id, entry) in conversations.iter().flat_map(|(id, es)| es.values().map(move |e| (id, e))) {
-        let view = views.get(entry.device.as_str()).ok_or(format!("{} sent, who is nobody", entry.device))?;
+        let view = sender(&views, entry)?;
         let sent = view.sent.get(&(Some(*id), entry.epoch, entry.n)).map(|send| &send.body);
         let agrees = match (&entry.event, sent) {
             (Some(Event::Message(stands)), Some(Some(v1::send::Body::Message(sent)))) => stands == sent,

@@ -83,11 +83,14 @@ pub(crate) fn read(shared: &Shared, id: &ConversationId) -> Option<ConversationR
             *bytes = v1::SenderRow { n: number.n.saturating_sub(1), ..number }.encode_to_vec().into();
         }
     }
-    if let Ok(mut head) = v1::ConversationHead::decode(row.head.clone()) {
-        if shared.breaks(Mutation::BlockForgotten) {
+    let (blocks, owner) = (shared.breaks(Mutation::BlockForgotten), shared.breaks(Mutation::OwnerForgotten));
+    if (blocks || owner)
+        && let Ok(mut head) = v1::ConversationHead::decode(row.head.clone())
+    {
+        if blocks {
             head.blocked_by.clear();
         }
-        if shared.breaks(Mutation::OwnerForgotten) {
+        if owner {
             head.owner.clear();
         }
         row.head = head.encode_to_vec().into();

@@ -10,12 +10,15 @@ use crate::fault::Fault;
 use crate::node::Node;
 use crate::oracle::Violation;
 use crate::timeline_run::TimelineRun;
-use crate::world::{World, pick};
+use crate::world::World;
 
 /// The log's clock jumps by no more than this.
 const JUMP_MAX_US: i64 = 3_600_000_000;
 /// The tables are silent for no longer than this.
 const SLOW_MAX_US: u64 = 2_000_000;
+
+/// The partitions of the messages log, and of the timelines log, whose newest run is on a logic node.
+type Owned = (Vec<Partition>, Vec<Partition>);
 
 impl World {
     pub(crate) fn trouble_a_device(&mut self) {
@@ -82,15 +85,13 @@ impl World {
 
     /// All partitions of one logic node get successors elsewhere; the node goes on for a while.
     fn rebalance(&mut self) -> Result<(), Violation> {
-        let home = self.an_owner();
-        let owned = self.owned_by(home);
+        let (home, owned) = self.an_owner();
         self.succeed(home, owned)
     }
 
     /// A logic node is gone with every run on it, also those that others had taken over from.
     fn kill_a_logic(&mut self) -> Result<(), Violation> {
-        let home = self.an_owner();
-        let owned = self.owned_by(home);
+        let (home, owned) = self.an_owner();
         self.conversations.retain(|run| run.home != home);
         self.timelines.iter_mut().filter(|run| run.home == home).for_each(TimelineRun::break_streams);
         self.lost_syncs();
@@ -98,15 +99,14 @@ impl World {
         self.succeed(home, owned)
     }
 
-    /// A logic node that owns a partition.
-    fn an_owner(&mut self) -> usize {
-        let owns = |home: &usize| self.owned_by(*home) != (Vec::new(), Vec::new());
-        let owners: Vec<usize> = (0..self.logics).filter(owns).collect();
-        *pick(&mut self.rng, &owners)
+    /// A logic node that owns a partition, and all that it owns.
+    fn an_owner(&mut self) -> (usize, Owned) {
+        let owned = (0..self.logics).map(|home| (home, self.owned_by(home)));
+        let mut owners: Vec<_> = owned.filter(|(_, owned)| *owned != Owned::default()).collect();
+        owners.swap_remove(self.rng.random_range(0..owners.len()))
     }
 
-    /// The partitions of both logs whose newest run is on this logic node.
-    fn owned_by(&self, home: usize) -> (Vec<Partition>, Vec<Partition>) {
+    fn owned_by(&self, home: usize) -> Owned {
         let counts = self.shared.partitions;
         let messages = (0..counts.messages).filter(|partition| {
             let newest = self.conversations.iter().rfind(|run| run.partition() == *partition);
@@ -120,11 +120,7 @@ impl World {
     }
 
     /// These partitions get runs, each on another logic node than this one.
-    fn succeed(
-        &mut self,
-        home: usize,
-        (messages, timelines): (Vec<Partition>, Vec<Partition>),
-    ) -> Result<(), Violation> {
+    fn succeed(&mut self, home: usize, (messages, timelines): Owned) -> Result<(), Violation> {
         for partition in messages {
             let elsewhere = self.another_logic(home);
             self.start_conversations(partition, elsewhere)?;

@@ -11,14 +11,14 @@ use super::{Timelines, View};
 
 /// What stands is what each send asked for, and what was turned down had to be, in the order of server time.
 pub(super) fn are_kept(views: &[View], timelines: &Timelines) -> Result<(), String> {
-    let views: BTreeMap<&str, &View> = views.iter().map(|view| (view.device.as_str(), view)).collect();
+    let views = super::by_device(views);
     let mut judged: BTreeMap<(ConversationId, u64), &v1::Entry> = BTreeMap::new();
     for entry in timelines.values().flatten() {
         judged.insert((super::id_of(entry)?, entry.time_us), entry);
     }
     let mut all: BTreeMap<ConversationId, Conversation> = BTreeMap::new();
     for ((id, _), entry) in judged {
-        let view = views.get(entry.device.as_str()).ok_or(format!("{} sent, who is nobody", entry.device))?;
+        let view = super::sender(&views, entry)?;
         let number = (Some(id), entry.epoch, entry.n);
         let sent = view.sent.get(&number).ok_or(format!("{number:?} of {} was not sent", view.device))?;
         let due = all.entry(id).or_default().judge(id, view, sent, entry.no);
@@ -109,6 +109,12 @@ impl Conversation {
 }
 
 impl Group {
+    /// Those of the users who are members, or those who are not; each once, in their order.
+    fn named(&self, users: &[String], are_members: bool) -> Vec<String> {
+        let users: BTreeSet<&String> = users.iter().collect();
+        users.into_iter().filter(|user| self.members.contains_key(*user) == are_members).cloned().collect()
+    }
+
     fn asked(&mut self, me: &str, body: &Body, no: u64) -> Result<Event, Code> {
         if self.members.is_empty() {
             return Err(Code::Dissolved);
@@ -120,9 +126,7 @@ impl Group {
         match body {
             Body::Message(message) => Ok(Event::Message(message.clone())),
             Body::AddMembers(add) => {
-                let users: BTreeSet<String> = add.users.iter().cloned().collect();
-                let users: Vec<String> =
-                    users.into_iter().filter(|user| !self.members.contains_key(user)).collect();
+                let users = self.named(&add.users, false);
                 if users.is_empty() {
                     return Err(Code::InvalidArgument);
                 }
@@ -146,9 +150,7 @@ impl Group {
                 Err(Code::NotAllowed)
             }
             Body::RemoveMembers(remove) => {
-                let users: BTreeSet<String> = remove.users.iter().cloned().collect();
-                let users: Vec<String> =
-                    users.into_iter().filter(|user| self.members.contains_key(user)).collect();
+                let users = self.named(&remove.users, true);
                 if users.is_empty() || users.iter().any(|user| user == me) {
                     return Err(Code::InvalidArgument);
                 }

@@ -27,6 +27,7 @@ fn a_server_killed_under_load_loses_nothing() {
         server.restart();
     }
     let figures = run.passes();
+    assert!(server.log().matches("is ready").count() >= 4);
     // Of most links every time.
     assert!(figures["reconnects"].as_u64() >= Some(600), "{figures}");
 }
@@ -35,7 +36,7 @@ fn a_server_killed_under_load_loses_nothing() {
 fn a_server_drained_at_full_rate_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path(), "server", &[]);
-    // More than two cores carry, and less than outboxes hold: all of them are full when it drains.
+    // More than two cores carry, and less than outboxes hold: sends wait in all of them when it drains.
     let load = Load { links: 400, rate: 20_000, duration: Duration::from_secs(3) };
     let run = Run::start(dir.path(), &server.data(), &[&server], load);
     for _ in 0..2 {
