@@ -122,12 +122,12 @@ fn who_is_not_signed_in_gets_eight_kib_and_a_fixed_time() {
 
 #[test]
 fn silence_ends_a_live_link_and_a_ping_keeps_it() {
-    let times = Config { heartbeat_min_ms: 100, heartbeat_max_ms: 200, idle_timeout_ms: 1_500, ..config() };
+    let times = Config { heartbeat_min_ms: 100, heartbeat_max_ms: 200, idle_timeout_ms: 3_000, ..config() };
     let world = World::start(times);
     let mut silent = world.signed_in("silent", "d1");
     let mut ann = world.signed_in("ann", "d1");
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(3_000) {
+    while begin.elapsed() < Duration::from_millis(6_000) {
         ann.send(0, ping());
         assert!(matches!(ann.expect(), S::Pong(_)));
         std::thread::sleep(Duration::from_millis(100));
@@ -139,10 +139,11 @@ fn silence_ends_a_live_link_and_a_ping_keeps_it() {
 
 #[test]
 fn a_session_that_nobody_confirms_is_closed_and_ended() {
-    let times = Config { unauthenticated_timeout_ms: 300, sign_in_timeout_ms: 600, ..config() };
+    let times = Config { unauthenticated_timeout_ms: 1_500, sign_in_timeout_ms: 2_000, ..config() };
     let world = World::start(times);
+    let token = token("unconfirmed", "d1");
     let mut link = world.device();
-    link.send(1, C::SignIn(sign_in(&token("unconfirmed", "d1"))));
+    link.send(1, C::SignIn(sign_in(&token)));
     link.expect_kick(Close::SignInTimeout);
     assert_eq!(world.log.ends(), [world.link_of("unconfirmed").link]);
 }
@@ -402,7 +403,7 @@ fn answers_that_do_not_fit_are_refused_and_the_link_stays() {
 
 #[test]
 fn a_device_that_is_not_read_is_not_taken_for_silent() {
-    let (heartbeat_min_ms, heartbeat_max_ms, idle_timeout_ms) = (100, 200, 500);
+    let (heartbeat_min_ms, heartbeat_max_ms, idle_timeout_ms) = (100, 200, 1_500);
     let world = World::start(Config { heartbeat_min_ms, heartbeat_max_ms, idle_timeout_ms, ..config() });
     let mut ann = world.device();
     let epoch = ann.sign_in(&token("ann", "d1")).epoch;
@@ -534,7 +535,7 @@ fn a_drain_ends_in_time_whatever_the_log_does() {
     let begun = Instant::now();
     world.runtime.block_on(world.node.drain());
     assert!(begun.elapsed() >= Duration::from_millis(1_000), "{:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(matches!(ann.expect(), S::GoAway(_)));
     // Nothing was said of the send: the device sends it again elsewhere.
     ann.expect_kick(Close::GoingAway);

@@ -107,6 +107,9 @@ pub(crate) struct Send {
     /// After the last message everything has to arrive within this time, or the run is saturated.
     #[arg(long, value_parser = seconds, default_value = "30s")]
     pub(crate) drain: Duration,
+    /// A harness that is later than this with a send is not the open loop it says it is: the run is saturated.
+    #[arg(long, value_parser = seconds, default_value = "1s")]
+    pub(crate) late: Duration,
     /// An empty directory for everything that the devices did and were told, for `loadtest check`.
     #[arg(long)]
     pub(crate) journal: Option<PathBuf>,

@@ -256,7 +256,7 @@ impl Fleet {
             link.waits = false;
             link.attempts += 1;
             match connected {
-                Ok(stream) => link.connecting(stream),
+                Ok(stream) => link.connecting(now, stream),
                 Err(error) => link.connect_failed(now, format!("{error:#}")),
             }
             self.tend(index, seen);

@@ -151,14 +151,15 @@ impl Link {
         &self.judge
     }
 
-    /// When the core wants to be looked after.
+    /// When it wants to be looked after.
     pub(crate) fn deadline(&self) -> Option<Micros> {
-        self.device.poll_deadline().map(|at| Micros(at.0.saturating_mul(1_000)))
+        let core = self.device.poll_deadline().map(|at| Micros(at.0.saturating_mul(1_000)));
+        core.into_iter().chain(self.wire.deadline()).min()
     }
 
     /// A connection is being made.
-    pub(crate) fn connecting(&mut self, stream: TcpStream) {
-        self.wire.connecting(stream);
+    pub(crate) fn connecting(&mut self, now: Micros, stream: TcpStream) {
+        self.wire.connecting(now, stream);
     }
 
     /// No connection can be made.
@@ -188,6 +189,9 @@ impl Link {
     pub(crate) fn turn(&mut self, now: Micros, seen: &mut impl FnMut(Seen)) -> bool {
         if self.device.poll_deadline().is_some_and(|at| at <= now.millis()) {
             self.device.handle_deadline(now.millis());
+        }
+        if self.wire.deadline().is_some_and(|at| at <= now) {
+            self.connect_failed(now, "timed out".into());
         }
         let mut wants_link = false;
         loop {

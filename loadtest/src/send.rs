@@ -14,9 +14,6 @@ use crate::spec::{Load, Order, Report, Spec};
 use crate::usage;
 use crate::{figures, intervals, journal, run_id};
 
-/// A harness that is later than this with a send is not the open loop it says it is.
-const LATE_US_MAX: u64 = 1_000_000;
-
 /// Runs it.
 pub(crate) fn run(args: &Send) -> Result<Exit> {
     if let Some(group) = args.groups.filter(|group| !args.links.is_multiple_of(*group)) {
@@ -94,7 +91,7 @@ fn verdict(args: &Send, outcome: &Outcome) -> (Exit, &'static str) {
         (Exit::Saturated, "nothing was sent")
     } else if !outcome.drained {
         (Exit::Saturated, "saturated: not everything had arrived in time")
-    } else if outcome.late_us_max > LATE_US_MAX {
+    } else if outcome.late_us_max > us(args.late) {
         (Exit::Saturated, "saturated: the harness was late with its sends")
     } else if args.p99_ms.is_some_and(|max| p99_ms > max) {
         (Exit::Objective, "the objective for p99 was missed")

@@ -12,16 +12,20 @@ use proto::{limits, v1};
 use socket2::SockRef;
 
 use crate::churn::Parting;
+use crate::clock::Micros;
 
 /// Bytes that wait to be written, beyond which no more frames are taken.
 const OUT_BYTES_MAX: usize = 16 * 1024;
+
+/// Without a connection for this long, as long as the client library waits, another is tried.
+const CONNECT_US_MAX: u64 = 10_000_000;
 
 /// Where the socket stands.
 #[derive(Debug)]
 enum State {
     None,
-    /// Until the connection stands, or fails.
-    Connecting(TcpStream),
+    /// Until the connection stands, or fails, or it is this late.
+    Connecting(TcpStream, Micros),
     Open(TcpStream),
 }
 
@@ -73,14 +77,19 @@ impl Wire {
     }
 
     /// A connection is being made.
-    pub(crate) fn connecting(&mut self, stream: TcpStream) {
-        self.state = State::Connecting(stream);
+    pub(crate) fn connecting(&mut self, now: Micros, stream: TcpStream) {
+        self.state = State::Connecting(stream, Micros(now.0.saturating_add(CONNECT_US_MAX)));
         self.writable = false;
+    }
+
+    /// When a connection that is being made is given up.
+    pub(crate) fn deadline(&self) -> Option<Micros> {
+        if let State::Connecting(_, until) = self.state { Some(until) } else { None }
     }
 
     /// The socket is ready for something. Says why where the connection failed.
     pub(crate) fn ready(&mut self) -> Result<Connection, String> {
-        let State::Connecting(stream) = &self.state else {
+        let State::Connecting(stream, _) = &self.state else {
             self.writable = true;
             return Ok(Connection::AsBefore);
         };
@@ -91,7 +100,7 @@ impl Wire {
             }
             (Ok(Some(error)) | Err(error), _) | (_, Err(error)) => return Err(error.to_string()),
         }
-        if let State::Connecting(stream) = std::mem::replace(&mut self.state, State::None) {
+        if let State::Connecting(stream, _) = std::mem::replace(&mut self.state, State::None) {
             self.state = State::Open(stream);
         }
         self.writable = true;

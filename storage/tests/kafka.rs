@@ -263,7 +263,7 @@ async fn small_records_go_in_batches() {
     reports.wait_ok(COUNT).await;
     let took = begun.elapsed();
     println!("{COUNT} records of 100 bytes were confirmed in {took:?}");
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
 /// Set for the process that `a_stopped_member_learns_that_it_lost` starts: the prefix to join at.

@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 
 use crate::left_out::can;
 use crate::process::Process;
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, asked_for};
 
 /// An injection that goes on.
 pub struct Injection {
@@ -32,7 +32,12 @@ impl Injection {
         }
         command.arg(format!("--trace={calls}")).arg(format!("--inject={calls}:{what}"));
         command.stdin(Stdio::null()).stderr(Stdio::null());
-        Self { strace: Process::new(command.spawn().expect("strace is needed")), calls: file }
+        let mut strace = Process::new(command.spawn().expect("strace is needed"));
+        // A thread may have ended by now, and strace with the last of them.
+        asked_for(DEADLINE, || {
+            (strace.ended().is_some() || threads.iter().all(|thread| is_traced(*thread))).then_some(())
+        });
+        Self { strace, calls: file }
     }
 
     /// Ends it: how many calls failed or waited by it.
@@ -66,14 +71,29 @@ impl Drop for Injection {
     }
 }
 
+/// Whether strace is attached to the thread, or it has ended.
+fn is_traced(thread: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{thread}/status")) else { return true };
+    status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+}
+
 /// Whether calls may be injected here; where not, it says what is left out.
 ///
 /// # Panics
 /// They may not, where nothing may be left out.
 #[must_use]
 pub fn may_inject(what: &str) -> bool {
-    let status = Command::new("strace").args(["-q", "-o", "/dev/null", "true"]).status();
-    can(what, status.is_ok_and(|s| s.success()), "there is no strace, or it may not trace")
+    // Into a process that it has not started itself, which is less often allowed.
+    let mut sleep = Process::new(Command::new("sleep").arg("60").spawn().unwrap());
+    let mut command = Command::new("strace");
+    command.args(["-q", "-o", "/dev/null", "-p", &sleep.id().to_string()]).stderr(Stdio::null());
+    let attached = command.spawn().is_ok_and(|strace| {
+        let mut strace = Process::new(strace);
+        let waits = || is_traced(sleep.id()).then_some(true).or(strace.ended().map(|_| false));
+        asked_for(DEADLINE, waits) == Some(true)
+    });
+    sleep.kill();
+    can(what, attached, "there is no strace, or it may not trace")
 }
 
 /// The threads of a process whose names begin so.

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::backends::{self, Cluster};
 use crate::tools::{cargo, is_ci, root};
@@ -40,8 +41,22 @@ impl Sum {
     }
 }
 
+/// Descriptors that a test holds at the most, both ends of every link.
+const DESCRIPTORS: u64 = 20_000;
+
+/// What a login shell grants is often less than it may.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let enough = limit.maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < enough) {
+        // Where it cannot be, the test that is short of them tells.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(enough), ..limit });
+    }
+}
+
 /// Runs the tests.
 pub(crate) fn run(with_backends: bool, args: &[String]) -> Result<()> {
+    raise_descriptors();
     let cluster = if with_backends { backends_for_tests()? } else { None };
     if cluster.is_none() {
         println!("left out: every test against a real Kafka and a real Cassandra");

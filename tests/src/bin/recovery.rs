@@ -18,7 +18,7 @@ struct Args {
     /// Devices; two make a pair. By default 500, on a cluster 200.
     #[arg(long)]
     links: Option<u32>,
-    /// Messages a second. By default a fifth of the most that two cores carry: 8,000, on a cluster 200.
+    /// Messages a second. By default a fifth of the most that two cores carry: 6,000, on a cluster 200.
     #[arg(long)]
     rate: Option<u32>,
     /// Connections, and sign-ins, a second of a flood. By default as if every device came five times.
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let dir = emptied(&args.dir);
     let storage = args.backend.storage("recovery on a cluster");
     let (links, rate) = match args.backend {
-        Backend::Embedded => (500, 8_000),
+        Backend::Embedded => (500, 6_000),
         Backend::Cluster => (200, 200),
     };
     let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));

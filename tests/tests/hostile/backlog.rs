@@ -43,7 +43,7 @@ fn a_store_that_stands_still_and_readers_that_never_read_take_no_more_than_the_f
     let dir = tempfile::tempdir().unwrap();
     // While the store stands, 225 MiB are to be sent.
     let load = Load { links: 500, rate: 60, duration: Duration::from_secs(130) };
-    let more = ["--bytes", "32768", "--drain", "120s"];
+    let more = ["--bytes", "32768", "--drain", "600s"];
     let run = Run::start_with(dir.path(), &world.server.data(), &[&world.server], load, &more);
     run.begins();
     // One in a hundred.

@@ -53,22 +53,31 @@ fn half_open_links_are_found_within_twice_the_heartbeat_and_5_s() {
     let (one_way, both) = ports.split_at(CUT / 2);
     let _rules = Rules::drop_ports(server.address(), &ports, both);
     let since = Instant::now();
+    let mut beat = {
+        let mut beats = Instant::now();
+        move |stay: &mut [Device]| {
+            if beats.elapsed() > Duration::from_millis(HEARTBEAT_MS / 2) {
+                beats = Instant::now();
+                stay.iter_mut().for_each(|device| device.send(3, C::Ping(v1::Ping::default())));
+            }
+        }
+    };
     // Something waits to be written to some links of either kind: more than their sockets take.
     for i in (0..CUT).step_by(CUT / WAITED_FOR) {
         for n in 1..=MESSAGES {
+            beat(&mut stay);
             stay[0].send(10, message(&format!("c{i}"), n));
             while stay[0].next().expect("the link is open") != (10, S::SendAck(v1::SendAck {})) {}
         }
     }
     let least = as_f64(WAITED_FOR * BODY_BYTES_MAX / 2);
-    within(Duration::from_secs(5), "it waits", || (server.buffered_bytes() >= least).then_some(()));
-    let mut beats = Instant::now();
+    within(Duration::from_secs(5), "it waits", || {
+        beat(&mut stay);
+        (server.buffered_bytes() >= least).then_some(())
+    });
     let left = BOUND.saturating_sub(since.elapsed());
     within(left, "every link that is cut off is found", || {
-        if beats.elapsed() > Duration::from_millis(HEARTBEAT_MS / 2) {
-            beats = Instant::now();
-            stay.iter_mut().for_each(|device| device.send(3, C::Ping(v1::Ping::default())));
-        }
+        beat(&mut stay);
         (live()? <= as_f64(STAY)).then_some(())
     });
     println!(
