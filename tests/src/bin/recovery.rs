@@ -21,7 +21,8 @@ struct Args {
     /// Messages a second. By default a fifth of the most that two cores carry: 6,000, on a cluster 200.
     #[arg(long)]
     rate: Option<u32>,
-    /// Connections, and sign-ins, a second of a flood. By default as if every device came five times.
+    /// Connections, and sign-ins, a second of a flood. By default as if every device came five times, on a
+    /// cluster once: beside it two cores have no room for more.
     #[arg(long)]
     flood: Option<u32>,
     /// Only these trials, with commas between them; all of those that the back end can be put to otherwise.
@@ -36,12 +37,12 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let dir = emptied(&args.dir);
     let storage = args.backend.storage("recovery on a cluster");
-    let (links, rate) = match args.backend {
-        Backend::Embedded => (500, 6_000),
-        Backend::Cluster => (200, 200),
+    let (links, rate, times) = match args.backend {
+        Backend::Embedded => (500, 6_000, 5),
+        Backend::Cluster => (200, 200, 1),
     };
     let (links, rate) = (args.links.unwrap_or(links), args.rate.unwrap_or(rate));
-    let flood = args.flood.unwrap_or(5 * links);
+    let flood = args.flood.unwrap_or(times * links);
     let report = Recovery { storage, links, rate, flood, only: args.only, dir: dir.clone() }.run();
     reported(&dir, &report, report.holds())
 }

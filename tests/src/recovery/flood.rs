@@ -1,4 +1,4 @@
-//! Strangers in numbers, at a steady rate. They give way to everything else on the machine: in earnest they would come
+//! Strangers in numbers, at a steady rate. They give way to what else runs on the machine: in earnest they would come
 //! from others.
 
 use std::collections::VecDeque;
@@ -16,11 +16,11 @@ use proto::{DeviceId, UserId};
 use crate::device::{connect_from, forged, frame_bytes, sign_in};
 
 /// Each waits for what it asks for.
-const FLOODERS: u32 = 32;
+const FLOODERS: u32 = 128;
 /// Connections that each of them holds at most.
-const HELD_MAX: usize = 125;
+const HELD_MAX: usize = 31;
 /// The nice value of who gives way.
-const LEAST: libc::c_int = 19;
+const LESS: libc::c_int = 10;
 
 /// Connections from many addresses that say nothing and stay; how many there were.
 pub(super) fn connections(to: SocketAddr, per_s: u32, lasts: Duration) -> u64 {
@@ -71,7 +71,7 @@ fn flood<T: Default>(per_s: u32, lasts: Duration, act: impl Fn(&mut T, u64) + Sy
 #[allow(unsafe_code, reason = "no crate of the tests has the call")]
 fn give_way() {
     // SAFETY: plain numbers go in, and 0 is the thread that calls.
-    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LEAST) };
+    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LESS) };
     assert_eq!(outcome, 0, "a nice value is refused");
 }
 

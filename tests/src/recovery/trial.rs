@@ -12,7 +12,7 @@ use crate::trace::Injection;
 /// Packets are dropped for so long: a server leaves a silent link after 54 s.
 const LASTS: Duration = Duration::from_secs(70);
 /// Floods last so long.
-const FLOODS: Duration = Duration::from_secs(60);
+const FLOODS: Duration = Duration::from_secs(120);
 /// The store does not answer for so long.
 const STANDS: Duration = Duration::from_secs(120);
 /// Resets for so long end every link.
