@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::Code;
 use proto::close::Close;
-
 use proto::frame::prefix;
 use proto::limits::CLIENT_FRAME_BYTES_MAX;
 use proto::v1::{self, client_frame::Frame as C, send::Body, send::To, server_frame::Frame as S};
