@@ -18,6 +18,8 @@ use trial::Trial;
 
 /// Latencies are judged in stretches of this length.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Before a trial, and before every burst of a flood: what they are compared with.
+const PEACE: Duration = Duration::from_secs(20);
 /// Before the first trial: caches fill, virtual machines compile.
 const WARM_UP: Duration = Duration::from_secs(30);
 /// And until what was to stay away is there again.
@@ -51,7 +53,9 @@ impl Recovery {
     pub fn run(&self) -> Report {
         let trials = self.trials();
         let mut stage = Stage::start(&self.storage, &self.dir, &[]);
-        let takes = |trial: &Trial| trial.is_after_peace() + trial.takes() + trial.is_watched() + BACK_AGAIN;
+        let takes = |trial: &Trial| {
+            (trial.is_after_peace() + trial.takes()) * trial.times() + trial.is_watched() + BACK_AGAIN
+        };
         let duration = WARM_UP + trials.iter().map(takes).sum::<Duration>();
         let load = Load { links: self.links, rate: self.rate, duration };
         let every = format!("{}s", INTERVAL.as_secs());
@@ -77,19 +81,24 @@ impl Recovery {
     }
 
     fn felt(&self, stage: &mut Stage, trial: Trial) -> Felt {
-        std::thread::sleep(trial.is_after_peace());
         pids(stage).into_iter().for_each(forget_peak);
-        let began = now();
-        let (what, is_whole) = trial.happens(stage, self.flood);
-        let over = now();
-        println!("{trial:?}: {what}; {:.1} s", (over - began).as_secs_f64());
+        let (mut what, mut is_whole, mut times) = (String::new(), true, Vec::new());
+        for _ in 0..trial.times() {
+            std::thread::sleep(trial.is_after_peace());
+            let (began, was_whole);
+            (began, (what, was_whole)) = (now(), trial.happens(stage, self.flood));
+            let over = now();
+            println!("{trial:?}: {what}; {:.1} s", (over - began).as_secs_f64());
+            times.push(began..over);
+            is_whole &= was_whole;
+        }
         std::thread::sleep(trial.is_watched());
         let left = now();
         trial.is_undone(stage);
         let memory =
             stage.servers.iter().map(|server| (server.peak_bytes(), server.memory_bytes_max())).collect();
         within(THERE, "the links are there", || stage.has_links(self.links).then_some(()));
-        Felt { trial, what, is_whole, began, over, left, memory }
+        Felt { trial, what, is_whole, times, left, memory }
     }
 }
 

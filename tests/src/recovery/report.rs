@@ -1,12 +1,13 @@
 //! What came of the trials.
 
 use std::fmt::{self, Display};
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::trial::Trial;
-use super::{INTERVAL, Recovery};
+use super::{INTERVAL, PEACE, Recovery};
 
 /// The 99th percentile is back this long after a fault.
 const BACK: Duration = Duration::from_secs(30);
@@ -14,21 +15,22 @@ const BACK: Duration = Duration::from_secs(30);
 const TAKEN_OVER: Duration = Duration::from_secs(10);
 /// A store that stood for two minutes leaves as much to catch up with.
 const BACK_FROM_STANDING: Duration = Duration::from_secs(120);
-/// Back is what is at most so many times the worst stretch before, or as quick as nobody minds.
+/// Back is what is at most so many times the worst stretch of peace in the whole run, or as quick as nobody minds.
 const BACK_RATIO: f64 = 2.0;
 const WELL_MS: f64 = 250.0;
-/// During a flood, the 99th percentile of the middle stretch is at most so many times that of the one before.
+/// During a flood, the 99th percentile of the middle stretch is at most so many times that of the peace between its
+/// bursts.
 const FLOOD_RATIO: f64 = 1.5;
 
-/// When a trial was, as times of day.
+/// A trial that was. Times are those of day.
 #[derive(Clone, Debug)]
 pub(super) struct Felt {
     pub(super) trial: Trial,
     pub(super) what: String,
     /// Whether it was all of what it should be: a flood may be smaller where the machine has no room for it.
     pub(super) is_whole: bool,
-    pub(super) began: Duration,
-    pub(super) over: Duration,
+    /// Each after peace: one, or the bursts of a flood.
+    pub(super) times: Vec<Range<Duration>>,
     /// Until when it was left in peace.
     pub(super) left: Duration,
     /// The memory of each server at the most, and what the formula of its settings allows, in bytes.
@@ -39,8 +41,8 @@ pub(super) struct Felt {
 #[derive(Clone, Debug)]
 struct Row {
     felt: Felt,
-    /// 99th percentiles in milliseconds: the worst stretch before, and the worst of what touches the trial. Of a flood
-    /// the middle ones: what is worst in a minute is what the disk did in it, flood or not.
+    /// 99th percentiles in milliseconds: the worst stretch of the peace before, and the worst of what touches the
+    /// trial. Of a flood the middle ones: what is worst in a minute is what the disk did in it, flood or not.
     before_ms: f64,
     during_ms: f64,
     /// The longest of all messages from the trial's beginning on.
@@ -53,6 +55,8 @@ struct Row {
 #[derive(Debug)]
 pub struct Report {
     recovery: Recovery,
+    /// The 99th percentile of the worst stretch of peace, before whatever trial.
+    peace_ms: f64,
     rows: Vec<Row>,
     harness: Value,
     verdict: Value,
@@ -66,13 +70,20 @@ struct Stretch {
     max: Duration,
 }
 
+impl Stretch {
+    fn until(&self) -> Duration {
+        self.from + INTERVAL
+    }
+}
+
 impl Report {
     pub(super) fn new(recovery: &Recovery, felt: Vec<Felt>, harness: Value, verdict: Value) -> Self {
         let stretches = stretches(&harness);
         let last = stretches.last().expect("stretches").from;
         assert!(felt.iter().all(|felt| felt.left < last), "the load ended before the trials did");
-        let rows = felt.into_iter().map(|felt| Row::new(felt, &stretches)).collect();
-        Self { recovery: recovery.clone(), rows, harness, verdict }
+        let peace_ms = felt.iter().map(|felt| worst(&p99s(felt.peace(&stretches)))).fold(0.0, f64::max);
+        let rows = felt.into_iter().map(|felt| Row::new(felt, &stretches, peace_ms)).collect();
+        Self { recovery: recovery.clone(), peace_ms, rows, harness, verdict }
     }
 
     /// Whether every promise was kept, and every bound: times are of what arrived, so all of it has to have arrived.
@@ -114,21 +125,36 @@ fn middle(p99s: &[f64]) -> f64 {
     p99s.get(p99s.len() / 2).copied().unwrap_or_default()
 }
 
-impl Row {
-    fn new(felt: Felt, stretches: &[Stretch]) -> Self {
-        let within = |from: Duration, to: Duration| {
-            stretches.iter().filter(move |at| at.from >= from && at.from + INTERVAL <= to)
+impl Felt {
+    /// Of the peace before each time: what had arrived when it began.
+    fn peace<'a>(&'a self, stretches: &'a [Stretch]) -> impl Iterator<Item = &'a Stretch> {
+        let is_before =
+            |at: &Stretch, began: Duration| at.from >= began - PEACE && at.until() + at.max <= began;
+        stretches.iter().filter(move |at| self.times.iter().any(|time| is_before(at, time.start)))
+    }
+
+    /// That it touches; of a flood, those that are wholly in it.
+    fn touched<'a>(&'a self, stretches: &'a [Stretch]) -> impl Iterator<Item = &'a Stretch> {
+        let is_touched = |at: &Stretch, time: &Range<Duration>| {
+            let is_inside = at.from >= time.start && at.until() <= time.end;
+            is_inside || !self.trial.is_flood() && at.until() > time.start && at.from < time.end
         };
+        stretches.iter().filter(move |at| self.times.iter().any(|time| is_touched(at, time)))
+    }
+}
+
+impl Row {
+    fn new(felt: Felt, stretches: &[Stretch], peace_ms: f64) -> Self {
         let judged = if felt.trial.is_flood() { middle } else { worst };
-        let before_ms = judged(&p99s(within(felt.began - felt.trial.is_after_peace(), felt.began)));
-        let touched = |at: &&Stretch| at.from + INTERVAL > felt.began && at.from < felt.over;
-        let during_ms = judged(&p99s(stretches.iter().filter(touched)));
-        let later = || stretches.iter().filter(|at| at.from + INTERVAL > felt.began && at.from < felt.left);
+        let before_ms = judged(&p99s(felt.peace(stretches)));
+        let during_ms = judged(&p99s(felt.touched(stretches)));
+        let (began, over) = (felt.times[0].start, felt.times[felt.times.len() - 1].end);
+        let later = || stretches.iter().filter(|at| at.until() > began && at.from < felt.left);
         let longest = later().map(|at| at.max).max().unwrap_or_default();
-        let is_back = |at: &Stretch| at.p99_ms <= (before_ms * BACK_RATIO).max(WELL_MS);
-        let bad = later().rfind(|at| at.from + INTERVAL <= felt.left && !is_back(at));
-        let back = bad.map_or(Duration::ZERO, |at| (at.from + INTERVAL).saturating_sub(felt.over));
-        let stayed = felt.over + back + INTERVAL <= felt.left;
+        let is_back = |at: &Stretch| at.p99_ms <= (peace_ms * BACK_RATIO).max(WELL_MS);
+        let bad = later().rfind(|at| at.until() <= felt.left && !is_back(at));
+        let back = bad.map_or(Duration::ZERO, |at| at.until().saturating_sub(over));
+        let stayed = over + back + INTERVAL <= felt.left;
         Self { before_ms, during_ms, longest, back: stayed.then_some(back), felt }
     }
 
@@ -160,6 +186,11 @@ impl Display for Report {
         writeln!(f, "Violations: {}\n", self.verdict["violations"])?;
         writeln!(
             f,
+            "In peace, before whatever trial, the worst stretch's p99 was {:.0} ms.\n",
+            self.peace_ms
+        )?;
+        writeln!(
+            f,
             "| trial | what | p99 before | during | back after | longest | memory | holds |\n|---|---|---|---|---|---|---|---|"
         )?;
         for row in &self.rows {
@@ -187,9 +218,10 @@ impl Display for Report {
         writeln!(
             f,
             "\nLatencies are from intended send to arrival, in stretches of {} s: before, the worst 99th percentile of the \
-             peace before the trial (20 s); during, the worst of a stretch that touches it; of a flood, which lasts as long as the peace before it (120 s), the middle one of each; back after, the time from its end to the \
-             end of the last stretch above {BACK_RATIO} times that before and {WELL_MS} ms; longest, of any message from its beginning on; memory, of the server that came nearest to what the formula of its settings allows (`godwit config memory`), and that.",
+             {} s of peace before the trial; during, the worst of a stretch that touches it; of a flood, which comes in bursts, the middle one of the peace before them and of all that are wholly in them; back after, the time from its end to the \
+             end of the last stretch above {BACK_RATIO} times the worst in peace and {WELL_MS} ms; longest, of any message from its beginning on; memory, of the server that came nearest to what the formula of its settings allows (`godwit config memory`), and that.",
             INTERVAL.as_secs(),
+            PEACE.as_secs(),
         )?;
         writeln!(
             f,
@@ -224,12 +256,12 @@ mod tests {
             trial,
             what: String::new(),
             is_whole: true,
-            began: S * 120,
-            over: S * 130,
+            times: vec![S * 120..S * 130],
             left: S * 100 + INTERVAL * u32::try_from(p99_ms.len()).unwrap(),
             memory: vec![(1, 10), (11, 10)],
         };
-        Row::new(felt, &stretches)
+        let peace_ms = worst(&p99s(felt.peace(&stretches)));
+        Row::new(felt, &stretches, peace_ms)
     }
 
     #[test]
@@ -255,6 +287,12 @@ mod tests {
         assert_eq!((flooded([15.0, 14.0]).before_ms, flooded([15.0, 14.0]).during_ms), (10.0, 15.0));
         assert!(flooded([15.0, 14.0]).holds());
         assert!(!flooded([16.0, 14.0]).holds());
+    }
+
+    #[test]
+    fn what_waits_through_a_fault_is_no_peace() {
+        let row = row(&[5.0, 9.0, 10.0, 20_000.0, 900.0, 500.0, 310.0, 12.0, 10.0, 11.0, 9.0]);
+        assert_eq!((row.before_ms, row.back), (10.0, Some(S * 5)));
     }
 
     #[test]

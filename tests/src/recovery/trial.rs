@@ -3,6 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::PEACE;
 use super::flood::{connections, sign_ins};
 use crate::net::{Cut, cut};
 use crate::process::signal;
@@ -11,8 +12,11 @@ use crate::trace::Injection;
 
 /// Packets are dropped for so long: a server leaves a silent link after 54 s.
 const LASTS: Duration = Duration::from_secs(70);
-/// Floods last so long.
-const FLOODS: Duration = Duration::from_secs(120);
+/// A burst of a flood lasts so long, and peace between two: by turns, since what a disk or a virtual machine does by
+/// itself comes and goes over minutes.
+const BURST: Duration = Duration::from_secs(20);
+const BETWEEN_BURSTS: Duration = Duration::from_secs(30);
+const BURSTS: u32 = 6;
 /// The store does not answer for so long.
 const STANDS: Duration = Duration::from_secs(120);
 /// Resets for so long end every link.
@@ -87,11 +91,11 @@ impl Trial {
                 return (format!("nothing stored was answered for {} s", STANDS.as_secs()), stood);
             }
             Self::Connections => {
-                let count = connections(stage.conn_addresses()[0], flood_per_s, FLOODS);
+                let count = connections(stage.conn_addresses()[0], flood_per_s, BURST);
                 return came(count, flood_per_s, "connections");
             }
             Self::SignIns => {
-                let count = sign_ins(stage.conn_addresses()[0], &stage.data(), flood_per_s, FLOODS);
+                let count = sign_ins(stage.conn_addresses()[0], &stage.data(), flood_per_s, BURST);
                 return came(count, flood_per_s, "forged sign-ins");
             }
         };
@@ -105,21 +109,25 @@ impl Trial {
         }
     }
 
-    /// What it takes at the most, until it is over.
+    /// How often it happens, each time after peace.
+    pub(super) fn times(self) -> u32 {
+        if self.is_flood() { BURSTS } else { 1 }
+    }
+
+    /// What it takes at the most, each time, until it is over.
     pub(super) fn takes(self) -> Duration {
         match self {
             Self::Kill | Self::LogicGone | Self::Storm => Duration::from_secs(20),
             Self::OneWay => LASTS + Duration::from_secs(5),
             Self::Rolling => Duration::from_secs(90),
-            Self::Connections | Self::SignIns => FLOODS + Duration::from_secs(5),
+            Self::Connections | Self::SignIns => BURST + Duration::from_secs(2),
             Self::StoreStands => STANDS + Duration::from_secs(5),
         }
     }
 
-    /// For how long there is peace before: what it is compared with. As long as a flood, so that both see as much of
-    /// what happens without one.
+    /// For how long there is peace before: [`PEACE`], after what is left of the burst before.
     pub(super) fn is_after_peace(self) -> Duration {
-        if self.is_flood() { FLOODS } else { Duration::from_secs(20) }
+        if self.is_flood() { BETWEEN_BURSTS } else { PEACE }
     }
 
     /// For how long it is looked at afterwards: as long as it may be felt, and it has to stay well.
@@ -135,8 +143,9 @@ impl Trial {
 
 /// So many of a flood, and whether they are nearly as many as they should be.
 fn came(count: u64, per_s: u32, of_what: &str) -> (String, bool) {
-    let came = count / FLOODS.as_secs();
-    (format!("{came} {of_what} a second"), came * 10 >= u64::from(per_s) * 9)
+    let came = count / BURST.as_secs();
+    let what = format!("{came} {of_what} a second, {BURSTS} times for {} s", BURST.as_secs());
+    (what, came * 10 >= u64::from(per_s) * 9)
 }
 
 /// Whether it did.
