@@ -72,8 +72,15 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(super) struct Dir {
     path: PathBuf,
-    /// Locked while it is open.
-    _lock: File,
+    /// Locked until this is dropped.
+    lock: File,
+}
+
+impl Drop for Dir {
+    /// Closing the file is not enough: a process that is just being forked off has it open too.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Dir {
@@ -88,7 +95,7 @@ impl Dir {
             Some(layout) => check(path, layout, asked)?,
             None => write_layout(path, Layout { version: LAYOUT_VERSION, partitions: asked })?,
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// The directory itself.
@@ -199,5 +206,17 @@ mod tests {
         assert_eq!(parse("layout = 3\nmessages = 8\ntimelines = 16\n"), Some(layout));
         assert_eq!(parse("layout = 3\nmessages = eight\ntimelines = 16\n"), None);
         assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn a_directory_is_free_when_it_is_dropped_though_a_child_has_its_lock_open() {
+        let root = tempfile::tempdir().unwrap();
+        let take = || Dir::take(root.path(), Partitions { messages: 1, timelines: 1 });
+        let dir = take().unwrap();
+        // What a fork copies.
+        let _copy = dir.lock.try_clone().unwrap();
+        assert!(matches!(take(), Err(OpenError::Locked { .. })));
+        drop(dir);
+        take().unwrap();
     }
 }
