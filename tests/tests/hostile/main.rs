@@ -17,16 +17,20 @@ mod neighbours;
 mod rates;
 mod slow;
 
+use std::thread;
 use std::time::Duration;
 
 use client::development::{Key, find_key};
 use neighbours::{Felt, Neighbours};
-use proto::{DeviceId, UserId};
+use proto::v1::{client_frame::Frame as C, server_frame::Frame as S};
+use proto::{Code, DeviceId, UserId};
 use tests::{Device, Server};
 
 const MIB: u64 = 1024 * 1024;
 /// What neighbours may feel: far above what they do, because machines of tests are shared.
 const FELT_MAX: Duration = Duration::from_secs(3);
+/// Before a send to a server that is too busy comes again.
+const AGAIN: Duration = Duration::from_millis(3);
 
 /// A server and its key.
 struct World {
@@ -89,5 +93,25 @@ impl World {
 
     fn closes(&self, close: proto::close::Close) -> f64 {
         self.server.closes(close)
+    }
+}
+
+/// Sends it, again where the server is too busy, until it is acknowledged and the sender's own entry is there.
+fn say(sender: &mut Device, request: u64, send: &C) {
+    let (mut acked, mut pushed) = (false, false);
+    sender.send(request, send.clone());
+    while !(acked && pushed) {
+        match sender.next().expect("the link lives") {
+            (id, S::SendAck(_)) => {
+                assert_eq!(id, request);
+                acked = true;
+            }
+            (_, S::Push(_)) => pushed = true,
+            (id, S::Error(error)) if error.code == Code::Busy.number() => {
+                thread::sleep(AGAIN);
+                sender.send(id, send.clone());
+            }
+            other => panic!("the sender is told {other:?}"),
+        }
     }
 }

@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use proto::Code;
 use proto::v1::{self, client_frame::Frame as C, server_frame::Frame as S};
 use tests::{DEADLINE, Device, text, within};
 
-use crate::World;
+use crate::{World, say};
 
 /// Messages that make a figure.
 const SAMPLES: usize = 100;
@@ -90,7 +89,7 @@ fn talk(mut ann: Device, mut bob: Device, epoch: u64, taken: &Mutex<Vec<Taken>>,
             return;
         }
         let said = Instant::now();
-        say(&mut ann, epoch, n);
+        say(&mut ann, 1 + n, &text("bob", epoch, n));
         let seq = delivered(&mut bob, epoch, n);
         taken.lock().unwrap().push(Taken { said, time: said.elapsed() });
         assert!(last.is_none_or(|last| last + 1 == seq), "a hole behind {last:?}");
@@ -109,25 +108,5 @@ fn delivered(bob: &mut Device, epoch: u64, n: u64) -> u64 {
             entries[0].seq
         }
         other => panic!("bob is told {other:?}"),
-    }
-}
-
-/// Says it, again where the server is too busy, until it is acknowledged and the sender's own entry is there.
-fn say(ann: &mut Device, epoch: u64, n: u64) {
-    let (request, mut acked, mut pushed) = (1 + n, false, false);
-    ann.send(request, text("bob", epoch, n));
-    while !(acked && pushed) {
-        match ann.next().expect("the link lives") {
-            (id, S::SendAck(_)) => {
-                assert_eq!(id, request);
-                acked = true;
-            }
-            (_, S::Push(_)) => pushed = true,
-            (id, S::Error(error)) if error.code == Code::Busy.number() => {
-                thread::sleep(PAUSE);
-                ann.send(id, text("bob", epoch, n));
-            }
-            other => panic!("ann is told {other:?}"),
-        }
     }
 }

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::Code;
 use proto::close::Close;
 use proto::frame::prefix;
 use proto::limits::CLIENT_FRAME_BYTES_MAX;
@@ -12,7 +11,7 @@ use proto::v1::{self, client_frame::Frame as C, send::Body, send::To, server_fra
 use proto::{ConversationId, DeviceId, UserId};
 use tests::{Device, connect_narrow, frame_bytes, within};
 
-use crate::{MIB, World};
+use crate::{MIB, World, say};
 
 const READERS: usize = 60;
 /// A queue up to its high water, a frame, and what belongs to a link.
@@ -63,33 +62,18 @@ pub(crate) fn create(crier: &mut Device, epoch: u64, readers: usize) -> Bytes {
     let id = ConversationId::group(&user, &device, "key").unwrap().to_bytes();
     let members = (0..readers).map(|i| format!("reader-{i}")).collect();
     let create = v1::CreateGroup { request_key: "key".into(), name: "all".into(), members };
-    say(crier, &id, epoch, 1, Body::CreateGroup(create));
+    say(crier, 2, &to_group(&id, epoch, 1, Body::CreateGroup(create)));
     id
 }
 
 /// Says so many bytes to the group.
 pub(crate) fn cry(crier: &mut Device, group: &Bytes, epoch: u64, n: u64, bytes: usize) {
     let message = v1::Message { kind: 1, data: Bytes::from(vec![b'x'; bytes]) };
-    say(crier, group, epoch, n, Body::Message(message));
+    say(crier, 1 + n, &to_group(group, epoch, n, Body::Message(message)));
 }
 
-/// Sends, and waits for the ack and for the entry of the sender's own.
-fn say(crier: &mut Device, group: &Bytes, epoch: u64, n: u64, body: Body) {
-    let to = Some(To::Group(group.clone()));
-    let send = C::Send(v1::Send { to, epoch, n, body: Some(body) });
-    crier.send(1 + n, send.clone());
-    let (mut acked, mut pushed) = (false, false);
-    while !(acked && pushed) {
-        match crier.expect() {
-            S::SendAck(_) => acked = true,
-            S::Push(_) => pushed = true,
-            S::Error(error) if error.code == Code::Busy.number() => {
-                std::thread::sleep(Duration::from_millis(100));
-                crier.send(1 + n, send.clone());
-            }
-            other => panic!("{other:?}"),
-        }
-    }
+fn to_group(group: &Bytes, epoch: u64, n: u64, body: Body) -> C {
+    C::Send(v1::Send { to: Some(To::Group(group.clone())), epoch, n, body: Some(body) })
 }
 
 #[test]
