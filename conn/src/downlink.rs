@@ -5,7 +5,7 @@
 //! what was missed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use proto::partition::Partition;
 use proto::v1::{self, down, up};
@@ -48,9 +48,16 @@ struct Stream {
     partition: Partition,
     term: u64,
     up: mpsc::Sender<v1::Up>,
-    /// The roster is through: the owner answers from now on.
-    open: AtomicBool,
+    /// The roster is through: the owner answers from now on. An ask is passed on within the lock, so none is
+    /// before the roster's end, where it would be lost, and none behind it is refused.
+    open: Mutex<bool>,
     broken: Notify,
+}
+
+impl Stream {
+    fn open(&self) -> MutexGuard<'_, bool> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Downlink {
@@ -85,7 +92,8 @@ impl Downlink {
     pub(crate) fn ask(&self, partition: Partition, ask: v1::SyncAsk) -> bool {
         let Some(stream) = self.stream(partition) else { return false };
         let ask = v1::Up { up: Some(up::Up::Sync(ask)) };
-        stream.open.load(Ordering::Acquire) && stream.up.try_send(ask).is_ok()
+        let open = stream.open();
+        *open && stream.up.try_send(ask).is_ok()
     }
 
     /// Breaks the stream of a partition: something that its owner must know could not be said.
@@ -104,7 +112,7 @@ impl Downlink {
     /// only where none is there at all, because owners come and go.
     pub(crate) fn missed(&self) -> usize {
         let partitions = self.read();
-        let open = |stream: &Arc<Stream>| stream.open.load(Ordering::Acquire);
+        let open = |stream: &Arc<Stream>| *stream.open();
         let there = partitions.iter().filter(|owner| owner.stream.as_ref().is_some_and(open)).count();
         let missing = partitions.len() - there;
         let complete = self.was_complete.fetch_or(missing == 0, Ordering::Relaxed);
@@ -123,7 +131,7 @@ impl Downlink {
             partition: open.partition,
             term: open.term,
             up: up.clone(),
-            open: AtomicBool::new(false),
+            open: Mutex::new(false),
             broken: Notify::new(),
         });
         owner.term = open.term;
@@ -153,9 +161,9 @@ impl Downlink {
         }
         let incarnation = firsts.first().map_or(0, |first| first.incarnation);
         let bounds: Vec<u64> = firsts.iter().map(|first| first.bound).collect();
-        let say = |links, complete| {
-            let roster = v1::Roster { incarnation, links, bounds: bounds.clone(), complete };
-            stream.up.send(v1::Up { up: Some(up::Up::Roster(roster)) })
+        let roster = |links, complete| {
+            let part = v1::Roster { incarnation, links, bounds: bounds.clone(), complete };
+            v1::Up { up: Some(up::Up::Roster(part)) }
         };
         for (mailbox, mut this) in self.mailboxes.iter().zip(firsts) {
             loop {
@@ -163,14 +171,16 @@ impl Downlink {
                     return Err(Broken::Incarnation);
                 }
                 if !this.links.is_empty() {
-                    say(this.links, false).await.map_err(|_| Broken::Left)?;
+                    stream.up.send(roster(this.links, false)).await.map_err(|_| Broken::Left)?;
                 }
                 let Some(next) = this.next else { break };
                 this = part(mailbox, stream, next).await?;
             }
         }
-        say(Vec::new(), true).await.map_err(|_| Broken::Left)?;
-        stream.open.store(true, Ordering::Release);
+        let room = stream.up.reserve().await.map_err(|_| Broken::Left)?;
+        let mut open = stream.open();
+        room.send(roster(Vec::new(), true));
+        *open = true;
         Ok(())
     }
 

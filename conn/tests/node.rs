@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use conn::{Config, Unready};
 use proto::Code;
 use proto::close::Close;
-use proto::v1::{self, client_frame::Frame as C, down, server_frame::Frame as S, timeline_record};
+use proto::v1::{self, client_frame::Frame as C, down, server_frame::Frame as S, timeline_record, up};
 use storage::log::{Append, AppendError, Topic};
 use support::*;
 
@@ -227,7 +227,7 @@ fn pushes_and_syncs_reach_the_link_and_its_told_is_in_the_roster() {
     stream.say(down::Down::Hint(v1::LinkHint { link: Some(link), head: 15 }));
     assert!(matches!(ann.expect(), S::SyncHint(h) if h.head == 15));
     ann.send(7, C::Sync(v1::Sync { after: 11, limit: 0 }));
-    let Some(v1::up::Up::Sync(ask)) = stream.up.blocking_recv().unwrap().up else { panic!() };
+    let Some(up::Up::Sync(ask)) = stream.next() else { panic!() };
     assert_eq!((ask.after, ask.user.as_str()), (11, "ann"));
     let page = prost::Message::encode_to_vec(&v1::SyncPage { head: 15, first: 1, ..Default::default() });
     let result = Some(v1::sync_answer::Result::Page(page.into()));
@@ -250,19 +250,34 @@ fn a_lower_term_is_refused_and_a_higher_one_takes_over() {
     let mut second = world.attach(partition, 5);
     second.roster();
     let mut first = world.attach(partition, 4);
-    let Some(v1::up::Up::Refused(refused)) = first.up.blocking_recv().unwrap().up else { panic!() };
+    let Some(up::Up::Refused(refused)) = first.next() else { panic!() };
     assert_eq!(refused.term, 5);
-    assert!(first.up.blocking_recv().is_none());
+    assert!(first.next().is_none());
     let mut third = world.attach(partition, 6);
     third.roster();
-    assert!(second.up.blocking_recv().is_none(), "the replaced stream ends");
+    assert!(second.next().is_none(), "the replaced stream ends");
     ann.send(7, C::Sync(v1::Sync { after: 0, limit: 0 }));
-    assert!(matches!(third.up.blocking_recv().unwrap().up, Some(v1::up::Up::Sync(_))));
+    assert!(matches!(third.next(), Some(up::Up::Sync(_))));
     // Unanswered when the stream goes: the device is told.
     drop(third);
     ann.expect_error(7, Code::Unavailable);
     ann.send(8, C::Sync(v1::Sync { after: 0, limit: 0 }));
     ann.expect_error(8, Code::Unavailable);
+}
+
+#[test]
+fn who_has_the_whole_roster_gets_every_ask() {
+    let world = World::start(config());
+    let mut ann = world.signed_in("ann", "d1");
+    for term in 2..1_000 {
+        let mut stream = world.attach(partition_of("ann"), term);
+        stream.roster();
+        ann.send(term, C::Sync(v1::Sync { after: 0, limit: 0 }));
+        let next = stream.next();
+        assert!(matches!(next, Some(up::Up::Sync(_))), "{term}: {next:?}");
+        drop(stream);
+        ann.expect_error(term, Code::Unavailable);
+    }
 }
 
 #[test]
@@ -290,7 +305,7 @@ fn an_end_that_cannot_be_appended_breaks_the_stream() {
         let mut stream = world.attach(partition_of("ann"), 2);
         stream.roster();
         world.signed_in_over(&stream, "ann").hang_up_when(|| world.log.set(Topic::Timelines, mode));
-        assert!(stream.up.blocking_recv().is_none());
+        assert!(stream.next().is_none());
         world.log.set(Topic::Timelines, Mode::Land);
     }
 }
@@ -382,7 +397,7 @@ fn answers_that_do_not_fit_are_refused_and_the_link_stays() {
     let world = World::start(config());
     let mut ann = world.signed_in("ann", "d1");
     (1..=CALLS).for_each(|id| ann.send(id, C::Call(v1::Call { method: "m".into(), request: Bytes::new() })));
-    let requests: Vec<_> = (0..CALLS).map(|_| world.calls.lock().unwrap().blocking_recv().unwrap()).collect();
+    let requests: Vec<_> = (0..CALLS).map(|_| world.call()).collect();
     let response = Bytes::from(vec![7; 550 * 1024]);
     for request in requests {
         let result = v1::CallResult { response: response.clone() };
@@ -470,13 +485,13 @@ fn calls_are_answered_or_nobody_is_there() {
     let mut ann = world.signed_in("ann", "d1");
     let call = || C::Call(v1::Call { method: "m".into(), request: Bytes::new() });
     ann.send(5, call());
-    let request = world.calls.lock().unwrap().blocking_recv().unwrap();
+    let request = world.call();
     assert_eq!((request.call.user.as_str(), request.call.device.as_str()), ("ann", "d1"));
     let response = Bytes::from_static(b"answer");
     request.reply.send(v1::link_call_result::Result::Ok(v1::CallResult { response: response.clone() }));
     assert_eq!(ann.next(), Some((5, S::CallResult(v1::CallResult { response }))));
     ann.send(6, call());
-    drop(world.calls.lock().unwrap().blocking_recv().unwrap());
+    drop(world.call());
     ann.expect_error(6, Code::Unavailable);
 }
 

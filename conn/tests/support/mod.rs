@@ -18,7 +18,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use prometheus_client::registry::Registry;
 use prost::Message;
 use proto::UserId;
-use proto::v1::{self, down, server_frame::Frame as S, timeline_record};
+use proto::v1::{self, down, server_frame::Frame as S, timeline_record, up};
 use serde_json::json;
 use storage::log::{
     Append, AppendError, Log, LogError, Membership, Partition, Partitions, Producer, Reader, Report, Tag,
@@ -27,6 +27,7 @@ use storage::log::{
 pub use tests::{Device, frame_bytes, sign_in, text};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 pub const PARTITIONS: Partitions = Partitions { messages: 4, timelines: 2 };
 const DEPTH_MAX: usize = 1_000_000;
@@ -183,6 +184,7 @@ impl Log for ScriptedLog {
 pub struct Stream {
     pub down: mpsc::Sender<v1::Down>,
     pub up: mpsc::Receiver<v1::Up>,
+    runtime: Handle,
 }
 
 impl Stream {
@@ -190,12 +192,18 @@ impl Stream {
         self.down.blocking_send(v1::Down { down: Some(frame) }).unwrap();
     }
 
+    /// What the node says next; none where it ended the stream.
+    #[track_caller]
+    pub fn next(&mut self) -> Option<up::Up> {
+        in_time(&self.runtime, self.up.recv()).map(|frame| frame.up.unwrap())
+    }
+
     /// The roster, put together, and the number of its parts.
     pub fn roster(&mut self) -> (v1::Roster, usize) {
         let (mut whole, mut parts) = (v1::Roster::default(), 0);
         loop {
-            match self.up.blocking_recv().expect("the stream is there").up {
-                Some(v1::up::Up::Roster(part)) => {
+            match self.next() {
+                Some(up::Up::Roster(part)) => {
                     parts += 1;
                     whole.links.extend(part.links);
                     (whole.bounds, whole.incarnation) = (part.bounds, part.incarnation);
@@ -274,6 +282,11 @@ impl World {
         attach(self.runtime.handle(), &self.node, partition, term)
     }
 
+    /// The next call that a device made.
+    pub fn call(&self) -> CallRequest {
+        in_time(self.runtime.handle(), self.calls.lock().unwrap().recv()).unwrap()
+    }
+
     pub fn device(&self) -> Device {
         Device::connect(self.node.address())
     }
@@ -298,7 +311,7 @@ pub fn attach(runtime: &Handle, node: &Node, partition: Partition, term: u64) ->
     node.attach(down_out, up_in);
     let open = v1::Open { partition, term, owner: "owner".into() };
     down.try_send(v1::Down { down: Some(down::Down::Open(open)) }).unwrap();
-    Stream { down, up }
+    Stream { down, up, runtime: runtime.clone() }
 }
 
 type Downs = Arc<Mutex<HashMap<Partition, mpsc::Sender<v1::Down>>>>;
@@ -312,12 +325,12 @@ async fn own(
     asks: mpsc::UnboundedSender<(v1::SyncAsk, mpsc::Sender<v1::Down>)>,
 ) {
     loop {
-        let Stream { down, mut up } = attach(&handle, &node, partition, 1);
+        let Stream { down, mut up, .. } = attach(&handle, &node, partition, 1);
         downs.lock().unwrap().insert(partition, down.clone());
         while let Some(frame) = up.recv().await {
             match frame.up {
-                Some(v1::up::Up::Sync(ask)) => drop(asks.send((ask, down.clone()))),
-                Some(v1::up::Up::Refused(_)) => return,
+                Some(up::Up::Sync(ask)) => drop(asks.send((ask, down.clone()))),
+                Some(up::Up::Refused(_)) => return,
                 _ => {}
             }
         }
@@ -364,6 +377,11 @@ pub fn token(user: &str, device: &str) -> String {
     let key = EncodingKey::from_ed_pem(pem.as_bytes()).unwrap();
     let claims = json!({"iss": "test", "aud": "godwit", "sub": user, "did": device, "exp": 4_000_000_000u64});
     jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap()
+}
+
+#[track_caller]
+fn in_time<T>(runtime: &Handle, coming: impl Future<Output = T>) -> T {
+    runtime.block_on(async { timeout(PATIENCE, coming).await }).expect("not in time")
 }
 
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
