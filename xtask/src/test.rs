@@ -1,10 +1,14 @@
 //! `test`: back ends up, every test, back ends down, one closing line.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::backends::{self, Cluster};
 use crate::tools::{cargo, is_ci, root};
@@ -14,6 +18,9 @@ const SIM_SEEDS: &str = "5000";
 
 /// Tests of one binary that run at once: most of them wait.
 const THREADS: &str = "4";
+
+/// Tests and builds of which nothing is heard for so long hang: more than twice what the longest of them takes.
+const SILENCE_MAX: Duration = Duration::from_mins(15);
 
 /// What the runs of a test command add up to.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -123,17 +130,78 @@ fn run_tests(cluster: Option<&Cluster>, args: &[String]) -> Result<(Sum, bool)> 
     }
     let mut child = command.spawn().context("cannot run cargo test")?;
     let mut sum = Sum::default();
-    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
-        let line = line?;
-        sum.add(&line);
-        println!("{line}");
+    let lines = lines(child.stdout.take().context("no output")?);
+    loop {
+        match lines.recv_timeout(SILENCE_MAX) {
+            Ok(line) => {
+                sum.add(&line);
+                println!("{line}");
+            }
+            Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_none() => kill_programs_of(&mut child)?,
+            // What a test left running may hold the output open for ever.
+            Err(_) => return Ok((sum, child.wait()?.success())),
+        }
     }
-    Ok((sum, child.wait()?.success()))
+}
+
+/// The lines of an output as they come.
+fn lines(output: ChildStdout) -> Receiver<String> {
+    let (line_in, lines) = channel();
+    thread::spawn(move || {
+        let read = BufReader::new(output).lines();
+        read.map_while(Result::ok).try_for_each(|line| line_in.send(line))
+    });
+    lines
+}
+
+/// Ends the programs that cargo waits for, which makes them failed ones; cargo goes on with the next. The names of the
+/// tests that hang are in the output: each was said to run for over 60 seconds.
+fn kill_programs_of(cargo: &mut Child) -> Result<()> {
+    let minutes = SILENCE_MAX.as_secs() / 60;
+    let programs = children(cargo.id())?;
+    for pid in &programs {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        println!("nothing was heard of the tests for {minutes} minutes: {} is killed", name.trim());
+        if let Some(pid) = Pid::from_raw(*pid) {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    if programs.is_empty() {
+        println!("nothing was heard of cargo for {minutes} minutes: it is killed");
+        cargo.kill()?;
+    }
+    Ok(())
+}
+
+/// Processes whose parent is this one.
+fn children(parent: u32) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // Gone meanwhile, if it cannot be read.
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let of = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        if of.is_some_and(|of| of.trim() == parent.to_string()) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Sum;
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_killed_and_the_one_that_waits_for_it_goes_on() {
+        let mut shell = Command::new("sh").args(["-c", "sleep 1000; exit 7"]).spawn().unwrap();
+        while children(shell.id()).unwrap().is_empty() {
+            thread::yield_now();
+        }
+        kill_programs_of(&mut shell).unwrap();
+        assert_eq!(shell.wait().unwrap().code(), Some(7));
+    }
 
     #[test]
     fn result_lines_add_up_and_others_do_not() {
