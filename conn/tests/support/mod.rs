@@ -223,8 +223,7 @@ pub struct World {
     pub log: ScriptedLog,
     /// Of the owner.
     pub runtime: Runtime,
-    pub calls: Mutex<mpsc::Receiver<CallRequest>>,
-    pub asks: Mutex<mpsc::UnboundedReceiver<(v1::SyncAsk, mpsc::Sender<v1::Down>)>>,
+    calls: Mutex<mpsc::Receiver<CallRequest>>,
     pub starts: Arc<Mutex<Vec<v1::SessionStart>>>,
     pub epoch: Arc<AtomicU64>,
 }
@@ -255,24 +254,15 @@ impl World {
         let node = Node::start(config, real, keys(), calls_in, &mut Registry::default()).unwrap();
         let node = Arc::new(node);
         node.set_incarnation(7);
-        let (asks_in, asks) = mpsc::unbounded_channel();
         let starts = Arc::new(Mutex::new(Vec::new()));
         let epoch = Arc::new(AtomicU64::new(1_000));
         let downs: Downs = Arc::default();
         for partition in 0..PARTITIONS.timelines {
             let (node, handle) = (node.clone(), runtime.handle().clone());
-            runtime.spawn(own(node, handle, partition, downs.clone(), asks_in.clone()));
+            runtime.spawn(own(node, handle, partition, downs.clone()));
         }
         runtime.spawn(confirm(heard, downs, starts.clone(), epoch.clone()));
-        let world = Self {
-            node: node.clone(),
-            log,
-            calls: Mutex::new(calls),
-            asks: Mutex::new(asks),
-            starts,
-            epoch,
-            runtime,
-        };
+        let world = Self { node: node.clone(), log, calls: Mutex::new(calls), starts, epoch, runtime };
         until("streams are attached", || node.ready().is_ok());
         world
     }
@@ -317,21 +307,13 @@ pub fn attach(runtime: &Handle, node: &Node, partition: Partition, term: u64) ->
 type Downs = Arc<Mutex<HashMap<Partition, mpsc::Sender<v1::Down>>>>;
 
 /// Owns a partition until a higher term does: dials again where the stream breaks.
-async fn own(
-    node: Arc<Node>,
-    handle: Handle,
-    partition: Partition,
-    downs: Downs,
-    asks: mpsc::UnboundedSender<(v1::SyncAsk, mpsc::Sender<v1::Down>)>,
-) {
+async fn own(node: Arc<Node>, handle: Handle, partition: Partition, downs: Downs) {
     loop {
         let Stream { down, mut up, .. } = attach(&handle, &node, partition, 1);
-        downs.lock().unwrap().insert(partition, down.clone());
+        downs.lock().unwrap().insert(partition, down);
         while let Some(frame) = up.recv().await {
-            match frame.up {
-                Some(up::Up::Sync(ask)) => drop(asks.send((ask, down.clone()))),
-                Some(up::Up::Refused(_)) => return,
-                _ => {}
+            if let Some(up::Up::Refused(_)) = frame.up {
+                return;
             }
         }
     }
