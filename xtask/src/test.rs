@@ -1,7 +1,7 @@
 //! `test`: back ends up, every test, back ends down, one closing line.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -134,6 +134,7 @@ fn run_tests(cluster: Option<&Cluster>, args: &[String]) -> Result<(Sum, bool)> 
     loop {
         match lines.recv_timeout(SILENCE_MAX) {
             Ok(line) => {
+                let line = line?;
                 sum.add(&line);
                 println!("{line}");
             }
@@ -145,12 +146,9 @@ fn run_tests(cluster: Option<&Cluster>, args: &[String]) -> Result<(Sum, bool)> 
 }
 
 /// The lines of an output as they come.
-fn lines(output: ChildStdout) -> Receiver<String> {
+fn lines(output: ChildStdout) -> Receiver<io::Result<String>> {
     let (line_in, lines) = channel();
-    thread::spawn(move || {
-        let read = BufReader::new(output).lines();
-        read.map_while(Result::ok).try_for_each(|line| line_in.send(line))
-    });
+    thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| line_in.send(line)));
     lines
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::started;
 use crate::tools::{now, run};
@@ -127,7 +128,7 @@ impl Node {
 
     /// Asks the process to end.
     pub(crate) fn terminate(&self) {
-        self.signal(libc::SIGTERM);
+        self.signal(Signal::TERM);
     }
 
     /// Waits until it has ended; kills it when that takes too long.
@@ -135,7 +136,7 @@ impl Node {
         let begun = now();
         while self.is_running() {
             if begun.elapsed() > END {
-                self.signal(libc::SIGKILL);
+                self.signal(Signal::KILL);
             }
             if begun.elapsed() > 2 * END {
                 bail!("{} does not end", self.name());
@@ -146,10 +147,10 @@ impl Node {
         Ok(())
     }
 
-    fn signal(&self, signal: i32) {
-        if let Some(pid) = self.pid().filter(|_| self.is_running()) {
-            // SAFETY: kill takes plain numbers; the pid was seen to be one of our nodes just now.
-            unsafe { libc::kill(pid, signal) };
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid().filter(|_| self.is_running()).and_then(Pid::from_raw) {
+            // It may have ended by itself.
+            let _ = kill_process(pid, signal);
         }
     }
 }
